@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"sync"
@@ -46,8 +47,18 @@ func NewStream(ctx context.Context, capacity int, notify func()) (*Stream, *Stre
 	s := &Stream{ring: make([]Event, max(capacity, 1)), ready: make(chan struct{}, 1), notify: notify}
 	s.mu.Lock() // a context that is done already calls back at once
 	defer s.mu.Unlock()
-	s.unhook = context.AfterFunc(ctx, func() { s.end(NewError(CodeCanceled, context.Cause(ctx)), true) })
+	s.unhook = context.AfterFunc(ctx, func() { s.end(contextError(ctx), true) })
 	return s, &StreamWriter{s}
+}
+
+// contextError is why ctx ended. A cause of the caller's own is told beside the
+// context's error, so that both match and a deadline stays one.
+func contextError(ctx context.Context) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); !errors.Is(cause, err) {
+		err = fmt.Errorf("%w: %w", err, cause)
+	}
+	return NewError(CodeCanceled, err)
 }
 
 // Recv waits for the next event. It returns io.EOF after the finish event, or
@@ -92,6 +103,12 @@ func (s *Stream) Drain(dst []Event) (n int, err error) {
 	}
 	return n, err
 }
+
+// Ready has a value when Drain may have something new, an event or the end. It
+// lets a reader wait for the stream and for something else in one select. Wait
+// on it only after Drain returned 0 and no error: one value may stand for many
+// events, and for none. It is never closed.
+func (s *Stream) Ready() <-chan struct{} { return s.ready }
 
 // All ranges over the events up to the end and closes the stream. An error is
 // yielded last, with an empty event.

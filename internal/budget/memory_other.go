@@ -1,0 +1,5 @@
+//go:build !linux && !darwin
+
+package budget
+
+func machineMemory() int64 { return 0 }

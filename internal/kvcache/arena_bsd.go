@@ -1,0 +1,5 @@
+//go:build unix && !linux
+
+package kvcache
+
+const noReserve = 0

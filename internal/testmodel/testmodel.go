@@ -1,0 +1,238 @@
+// Package testmodel writes tiny GGUF models with seeded random weights, for
+// tests that need a real file without a download.
+//
+// # Basics
+//
+// [Llama] gives the bytes of a whole model: a byte-level vocabulary, a chat
+// template and a few hundred thousand weights.
+//
+// # Caveats
+//
+// The models know nothing: their answers are repeatable noise.
+package testmodel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"github.com/dunlin-go/dunlin/models/gguf"
+	"github.com/dunlin-go/dunlin/tensor"
+)
+
+// Config is the shape of a model. Zero fields have small defaults.
+type Config struct {
+	Seed          uint64
+	Layers        int // 2
+	Embedding     int // 64
+	Heads         int // 4
+	KVHeads       int // 2
+	FeedForward   int // 128
+	ContextLength int // 512
+
+	Weights  tensor.DType // of the matrices; 0 is F32
+	HeadType tensor.DType // of the embedding; 0 is F32
+	Untied   bool         // an output head of its own
+	NoVocab  bool         // leave the tokenizer out
+	Template string       // chat template; "" for ChatML, "-" for none
+	Change   func(*gguf.Writer)
+}
+
+func (c Config) withDefaults() Config {
+	def := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	def(&c.Layers, 2)
+	def(&c.Embedding, 64)
+	def(&c.Heads, 4)
+	def(&c.KVHeads, 2)
+	def(&c.FeedForward, 128)
+	def(&c.ContextLength, 512)
+	if c.Template == "" {
+		c.Template = ChatML
+	}
+	return c
+}
+
+// ChatML is the chat template that models have by default.
+const ChatML = "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}" +
+	"{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
+// Special tokens of the vocabulary; the ids from 3 on are the 256 bytes and
+// then the pairs of Merges.
+const (
+	EndOfText = 0
+	IMStart   = 1
+	IMEnd     = 2
+	FirstByte = 3
+)
+
+// merges are a few pairs, so that encoding does something.
+var merges = [][2]string{{"h", "e"}, {"l", "l"}, {"he", "ll"}, {"hell", "o"}, {"i", "n"}, {"Ġ", "t"}, {"Ġt", "he"}}
+
+// Vocabulary is the number of tokens, padding included.
+const Vocabulary = 272
+
+// byteRunes is how byte-level vocabularies write the bytes.
+func byteRunes() [256]rune {
+	var out [256]rune
+	next := rune(256)
+	for b := range 256 {
+		if b >= '!' && b <= '~' || b >= 0xa1 && b <= 0xac || b >= 0xae {
+			out[b] = rune(b)
+			continue
+		}
+		out[b] = next
+		next++
+	}
+	return out
+}
+
+// Vocab sets the metadata of the tokenizer.
+func Vocab(w *gguf.Writer) {
+	tokens := []string{"<|endoftext|>", "<|im_start|>", "<|im_end|>"}
+	types := []int32{3, 3, 3}
+	for _, r := range byteRunes() {
+		tokens, types = append(tokens, string(r)), append(types, 1)
+	}
+	var pairs []string
+	for _, m := range merges {
+		tokens, types = append(tokens, m[0]+m[1]), append(types, 1)
+		pairs = append(pairs, m[0]+" "+m[1])
+	}
+	for len(tokens) < Vocabulary {
+		tokens, types = append(tokens, fmt.Sprintf("<unused%d>", len(tokens))), append(types, 5)
+	}
+	w.SetString("tokenizer.ggml.model", "gpt2")
+	w.SetString("tokenizer.ggml.pre", "gpt-2")
+	w.SetStrings("tokenizer.ggml.tokens", tokens)
+	w.SetInt32s("tokenizer.ggml.token_type", types)
+	w.SetStrings("tokenizer.ggml.merges", pairs)
+	w.SetUint32("tokenizer.ggml.bos_token_id", IMStart)
+	w.SetUint32("tokenizer.ggml.eos_token_id", IMEnd)
+	w.SetBool("tokenizer.ggml.add_bos_token", false)
+}
+
+// Llama writes a model of the llama architecture.
+func Llama(c Config) []byte {
+	c = c.withDefaults()
+	rng := rand.New(rand.NewPCG(c.Seed, 1))
+	w := gguf.NewWriter()
+	w.SetString("general.architecture", "llama")
+	w.SetString("general.name", "Tiny")
+	for key, n := range map[string]int{
+		"block_count": c.Layers, "context_length": c.ContextLength, "embedding_length": c.Embedding, "feed_forward_length": c.FeedForward,
+		"attention.head_count": c.Heads, "attention.head_count_kv": c.KVHeads,
+	} {
+		w.SetUint32("llama."+key, uint32(n))
+	}
+	w.SetFloat32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+	w.SetFloat32("llama.rope.freq_base", 10000)
+	if !c.NoVocab {
+		Vocab(w)
+	}
+	if c.Template != "-" {
+		w.SetString("tokenizer.chat_template", c.Template)
+	}
+	matrix := func(name string, t tensor.DType, rows, cols int, gain float64) {
+		x := make([]float32, rows*cols)
+		for i := range x {
+			x[i] = float32(rng.NormFloat64() * gain / math.Sqrt(float64(cols)))
+		}
+		w.AddTensor(name, t, []uint64{uint64(cols), uint64(rows)}, Quantize(t, x))
+	}
+	norm := func(name string) {
+		x := make([]float32, c.Embedding)
+		for i := range x {
+			x[i] = float32(1 + 0.1*rng.NormFloat64())
+		}
+		w.AddTensor(name, tensor.F32, []uint64{uint64(c.Embedding)}, Quantize(tensor.F32, x))
+	}
+	dim := c.Embedding / c.Heads
+	matrix("token_embd.weight", c.HeadType, Vocabulary, c.Embedding, 8)
+	if c.Untied {
+		matrix("output.weight", c.Weights, Vocabulary, c.Embedding, 3)
+	}
+	norm("output_norm.weight")
+	for i := range c.Layers {
+		p := fmt.Sprintf("blk.%d.", i)
+		norm(p + "attn_norm.weight")
+		matrix(p+"attn_q.weight", c.Weights, c.Heads*dim, c.Embedding, 1)
+		matrix(p+"attn_k.weight", c.Weights, c.KVHeads*dim, c.Embedding, 1)
+		matrix(p+"attn_v.weight", c.Weights, c.KVHeads*dim, c.Embedding, 1)
+		matrix(p+"attn_output.weight", c.Weights, c.Embedding, c.Heads*dim, 1)
+		norm(p + "ffn_norm.weight")
+		matrix(p+"ffn_gate.weight", c.Weights, c.FeedForward, c.Embedding, 1)
+		matrix(p+"ffn_up.weight", c.Weights, c.FeedForward, c.Embedding, 1)
+		matrix(p+"ffn_down.weight", c.Weights, c.Embedding, c.FeedForward, 1)
+	}
+	if c.Change != nil {
+		c.Change(w)
+	}
+	var out bytes.Buffer
+	if _, err := w.WriteTo(&out); err != nil {
+		panic(err) // a fault of this package
+	}
+	return out.Bytes()
+}
+
+// Quantize writes x in a format, scales rounded to nearest as GGUF's tools do.
+func Quantize(t tensor.DType, x []float32) []byte {
+	var out []byte
+	switch t {
+	case tensor.F32:
+		for _, v := range x {
+			out = binary.LittleEndian.AppendUint32(out, math.Float32bits(v))
+		}
+	case tensor.F16:
+		for _, v := range x {
+			out = binary.LittleEndian.AppendUint16(out, half(v))
+		}
+	case tensor.Q8_0:
+		for ; len(x) > 0; x = x[32:] {
+			most := float32(0)
+			for _, v := range x[:32] {
+				most = max(most, float32(math.Abs(float64(v))))
+			}
+			d := most / 127
+			out = binary.LittleEndian.AppendUint16(out, half(d))
+			for _, v := range x[:32] {
+				out = append(out, byte(int8(math.Round(float64(v/max(d, 1e-30))))))
+			}
+		}
+	case tensor.Q4_1:
+		for ; len(x) > 0; x = x[32:] {
+			low, high := x[0], x[0]
+			for _, v := range x[:32] {
+				low, high = min(low, v), max(high, v)
+			}
+			d := (high - low) / 15
+			out = binary.LittleEndian.AppendUint16(out, half(d))
+			out = binary.LittleEndian.AppendUint16(out, half(low))
+			q := func(v float32) byte { return byte(min(15, math.Round(float64((v-low)/max(d, 1e-30))))) }
+			for i := range 16 {
+				out = append(out, q(x[i])|q(x[i+16])<<4)
+			}
+		}
+	default:
+		panic("testmodel: no quantiser for " + t.String())
+	}
+	return out
+}
+
+// half rounds to float16, to nearest even; values are small here.
+func half(f float32) uint16 {
+	bits := math.Float32bits(f)
+	sign := uint16(bits >> 16 & 0x8000)
+	abs := math.Abs(float64(f))
+	if abs < 1.0/16384 { // subnormal: multiples of 2^-24
+		return sign | uint16(math.RoundToEven(abs*(1<<24)))
+	}
+	exp := int(bits>>23&0xff) - 127
+	frac := math.RoundToEven(math.Ldexp(abs, 10-exp)) // 1024 to 2048
+	return sign | uint16(int(frac)+(exp+14)<<10)
+}

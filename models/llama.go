@@ -1,0 +1,203 @@
+package models
+
+import (
+	"fmt"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/tensor"
+)
+
+// Llama and the models built like it (SmolLM2, Mistral, TinyLlama, ...).
+//
+// Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971; reference
+// code: transformers/models/llama/modeling_llama.py.
+func init() { register("llama", newLlama) }
+
+type llamaConfig struct {
+	Config
+	embedding, feedForward int
+	heads, ropeDims        int
+	ropeBase               float64
+	epsilon                float32
+}
+
+type llamaWeights struct {
+	TokenEmbedding *tensor.Tensor `gguf:"token_embd.weight" hf:"model.embed_tokens.weight" dims:"vocabulary,embedding"`
+	OutputNorm     *tensor.Tensor `gguf:"output_norm.weight" hf:"model.norm.weight" dims:"embedding"`
+	Output         *tensor.Tensor `gguf:"output.weight" hf:"lm_head.weight" dims:"vocabulary,embedding" optional:"true"`
+	RopeFactors    *tensor.Tensor `gguf:"rope_freqs.weight" dims:"frequencies" optional:"true"`
+}
+
+type llamaLayer struct {
+	AttentionNorm *tensor.Tensor `gguf:"blk.{n}.attn_norm.weight" hf:"model.layers.{n}.input_layernorm.weight" dims:"embedding"`
+	Query         *tensor.Tensor `gguf:"blk.{n}.attn_q.weight" hf:"model.layers.{n}.self_attn.q_proj.weight" dims:"queries,embedding"`
+	Key           *tensor.Tensor `gguf:"blk.{n}.attn_k.weight" hf:"model.layers.{n}.self_attn.k_proj.weight" dims:"keys,embedding"`
+	Value         *tensor.Tensor `gguf:"blk.{n}.attn_v.weight" hf:"model.layers.{n}.self_attn.v_proj.weight" dims:"keys,embedding"`
+	Output        *tensor.Tensor `gguf:"blk.{n}.attn_output.weight" hf:"model.layers.{n}.self_attn.o_proj.weight" dims:"embedding,queries"`
+
+	FeedForwardNorm *tensor.Tensor `gguf:"blk.{n}.ffn_norm.weight" hf:"model.layers.{n}.post_attention_layernorm.weight" dims:"embedding"`
+	Gate            *tensor.Tensor `gguf:"blk.{n}.ffn_gate.weight" hf:"model.layers.{n}.mlp.gate_proj.weight" dims:"feedForward,embedding"`
+	Up              *tensor.Tensor `gguf:"blk.{n}.ffn_up.weight" hf:"model.layers.{n}.mlp.up_proj.weight" dims:"feedForward,embedding"`
+	Down            *tensor.Tensor `gguf:"blk.{n}.ffn_down.weight" hf:"model.layers.{n}.mlp.down_proj.weight" dims:"embedding,feedForward"`
+}
+
+// llamaScratch is the working memory for one batch, `[tokens, n]` each.
+type llamaScratch struct {
+	x, norm        []float32 // embedding: the residual stream, and what products read
+	query, attend  []float32 // heads * headDim
+	key, value     []float32 // KV heads * headDim
+	gate, up       []float32 // feedForward
+	embeddingDelta []float32 // embedding: what a block adds to the residual stream
+}
+
+type llama struct {
+	cfg     llamaConfig
+	weights llamaWeights
+	layers  []llamaLayer
+	rope    *tensor.RopeTable
+	scratch llamaScratch
+}
+
+func newLlamaConfig(l *loader) (llamaConfig, error) {
+	cfg := llamaConfig{embedding: l.size("embedding_length"), feedForward: l.size("feed_forward_length"), heads: l.size("attention.head_count")}
+	cfg.Architecture = l.arch
+	cfg.ContextLength = l.size("context_length")
+	cfg.Layers = l.size("block_count")
+	cfg.KVHeads = l.sizeOr("attention.head_count_kv", cfg.heads)
+	cfg.HeadDim = l.sizeOr("attention.key_length", cfg.embedding/cfg.heads)
+	cfg.ropeDims = l.sizeOr("rope.dimension_count", cfg.HeadDim)
+	cfg.ropeBase = l.floatOr("rope.freq_base", 10000)
+	cfg.epsilon = float32(l.float("attention.layer_norm_rms_epsilon"))
+	cfg.MaxCols = max(cfg.embedding, cfg.feedForward, cfg.heads*cfg.HeadDim)
+	cfg.Parameters, cfg.Quantization = l.weights()
+	l.onlyValue("attention.value_length", cfg.HeadDim)
+	l.onlyValue("rope.scaling.type", "none")
+	l.onlyValue("expert_count", 0)
+	l.onlyValue("expert_used_count", 0)
+	l.ignored("vocab_size")
+	switch {
+	case cfg.HeadDim < 2 || cfg.HeadDim%2 != 0 || cfg.HeadDim > 1024:
+		l.fail("%w: heads of %d elements", ErrUnsupported, cfg.HeadDim)
+	case cfg.heads%cfg.KVHeads != 0:
+		l.fail("%w: %d heads can't share %d key heads", ErrInvalid, cfg.heads, cfg.KVHeads)
+	case cfg.ropeDims%2 != 0 || cfg.ropeDims > cfg.HeadDim:
+		l.fail("%w: %d rotated elements in heads of %d", ErrInvalid, cfg.ropeDims, cfg.HeadDim)
+	case cfg.Layers > l.file.TensorCount():
+		l.fail("%w: %d layers and only %d tensors", ErrInvalid, cfg.Layers, l.file.TensorCount())
+	}
+	if t, ok := l.file.Lookup("token_embd.weight"); ok && t.Shape[1] <= maxSize {
+		cfg.Vocabulary = int(t.Shape[1])
+	} else {
+		l.fail("%w: no usable tensor \"token_embd.weight\"", ErrInvalid)
+	}
+	return cfg, l.finish()
+}
+
+func newLlama(l *loader) (Model, error) {
+	cfg, err := newLlamaConfig(l)
+	if err != nil {
+		return nil, err
+	}
+	m := &llama{cfg: cfg, layers: make([]llamaLayer, cfg.Layers)}
+	queries, keys := cfg.heads*cfg.HeadDim, cfg.KVHeads*cfg.HeadDim
+	sizes := map[string]int{
+		"vocabulary": cfg.Vocabulary, "embedding": cfg.embedding, "feedForward": cfg.feedForward,
+		"queries": queries, "keys": keys, "frequencies": cfg.ropeDims / 2,
+	}
+	if err := l.bind(&m.weights, 0, sizes); err != nil {
+		return nil, err
+	}
+	for i := range m.layers {
+		if err := l.bind(&m.layers[i], i, sizes); err != nil {
+			return nil, err
+		}
+	}
+	if m.weights.Output == nil {
+		m.weights.Output = m.weights.TokenEmbedding // tied
+	}
+	var factors []float32
+	if w := m.weights.RopeFactors; w != nil {
+		factors = w.Floats()
+	}
+	if err := l.lease.Reserve(budget.Scratch, tensor.RopeBytes(cfg.ropeDims, l.limits.Tokens)); err != nil {
+		return nil, err
+	}
+	m.rope = tensor.NewRope(cfg.ropeDims, cfg.ropeBase, factors, l.limits.Tokens)
+	s := &m.scratch
+	for _, part := range []struct {
+		dst *[]float32
+		n   int
+	}{
+		{&s.x, cfg.embedding}, {&s.norm, cfg.embedding}, {&s.embeddingDelta, cfg.embedding},
+		{&s.query, queries}, {&s.attend, queries}, {&s.key, keys}, {&s.value, keys},
+		{&s.gate, cfg.feedForward}, {&s.up, cfg.feedForward},
+	} {
+		if *part.dst, err = l.floats(l.limits.Tokens, part.n); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *llama) Config() Config { return m.cfg.Config }
+
+func (m *llama) Forward(c *tensor.Compute, b *tensor.Batch, kv *tensor.KV, logits []float32) {
+	cfg, n := &m.cfg, b.Len()
+	if n*cfg.embedding > len(m.scratch.x) || len(logits) != len(b.Logits)*cfg.Vocabulary {
+		panic(fmt.Sprintf("models: a batch of %d tokens and %d logits is larger than the model was made for", n, len(b.Logits)))
+	}
+	x := m.scratch.x[:n*cfg.embedding]
+	c.Embed(x, m.weights.TokenEmbedding, b.Tokens)
+	m.rope.SetPositions(b.Positions)
+	for i := range m.layers {
+		m.attention(c, b, kv, i, x)
+		m.feedForward(c, &m.layers[i], x)
+	}
+	if len(b.Logits) == 0 {
+		return
+	}
+	// The head is the largest matrix: only the positions that need it go on.
+	for i, at := range b.Logits {
+		copy(x[i*cfg.embedding:(i+1)*cfg.embedding], x[int(at)*cfg.embedding:])
+	}
+	x = x[:len(b.Logits)*cfg.embedding]
+	norm := m.scratch.norm[:len(x)]
+	c.RMSNorm(norm, x, m.weights.OutputNorm, cfg.epsilon)
+	c.Linear(logits, m.weights.Output, c.Input(norm, cfg.embedding))
+}
+
+// attention adds a layer's attention to the residual stream x.
+func (m *llama) attention(c *tensor.Compute, b *tensor.Batch, kv *tensor.KV, layer int, x []float32) {
+	cfg, w, s, n := &m.cfg, &m.layers[layer], &m.scratch, b.Len()
+	queries, keys := n*cfg.heads*cfg.HeadDim, n*cfg.KVHeads*cfg.HeadDim
+	norm, q, k, v := s.norm[:len(x)], s.query[:queries], s.key[:keys], s.value[:keys]
+
+	c.RMSNorm(norm, x, w.AttentionNorm, cfg.epsilon)
+	in := c.Input(norm, cfg.embedding)
+	c.Linear(q, w.Query, in)
+	c.Linear(k, w.Key, in)
+	c.Linear(v, w.Value, in)
+	c.Rope(q, cfg.heads, cfg.HeadDim, m.rope)
+	c.Rope(k, cfg.KVHeads, cfg.HeadDim, m.rope)
+	c.StoreKV(kv, layer, k, v, b)
+	attend, delta := s.attend[:queries], s.embeddingDelta[:len(x)]
+	c.Attention(attend, q, cfg.heads, kv, layer, b)
+	c.Linear(delta, w.Output, c.Input(attend, cfg.heads*cfg.HeadDim))
+	c.Add(x, delta, cfg.embedding)
+}
+
+// feedForward adds a layer's gated feed-forward block to the residual stream x.
+func (m *llama) feedForward(c *tensor.Compute, w *llamaLayer, x []float32) {
+	cfg, s := &m.cfg, &m.scratch
+	n := len(x) / cfg.embedding
+	norm, gate, up := s.norm[:len(x)], s.gate[:n*cfg.feedForward], s.up[:n*cfg.feedForward]
+
+	c.RMSNorm(norm, x, w.FeedForwardNorm, cfg.epsilon)
+	in := c.Input(norm, cfg.embedding)
+	c.Linear(gate, w.Gate, in)
+	c.Linear(up, w.Up, in)
+	c.SiLUGate(gate, up, cfg.feedForward)
+	delta := s.embeddingDelta[:len(x)]
+	c.Linear(delta, w.Down, c.Input(gate, cfg.feedForward))
+	c.Add(x, delta, cfg.embedding)
+}

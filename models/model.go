@@ -1,0 +1,114 @@
+package models
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/models/gguf"
+	"github.com/dunlin-go/dunlin/tensor"
+)
+
+// Config is what an engine has to know about a model.
+type Config struct {
+	Architecture  string
+	ContextLength int // tokens that the model was trained on
+	Vocabulary    int // rows of the output head
+	Layers        int
+	KVHeads       int
+	HeadDim       int
+	MaxCols       int // the longest weight row
+	Parameters    int64
+	Quantization  string // the weight format that most parameters have
+}
+
+// Limits are the largest batch that a model's working memory is made for.
+type Limits struct {
+	Tokens int // tokens in a batch
+	Logits int // positions of a batch that need logits
+}
+
+// Model is an architecture with its weights. Forward has one caller at a time.
+type Model interface {
+	Config() Config
+	// Forward computes a batch: it stores its keys and values on the batch's
+	// pages of kv and sets logits `[len(b.Logits), Vocabulary]` for the
+	// positions that the batch asks for. It runs inside a step of c.
+	Forward(c *tensor.Compute, b *tensor.Batch, kv *tensor.KV, logits []float32)
+}
+
+// architectures are the registered constructors by GGUF's name.
+var architectures = map[string]func(*loader) (Model, error){}
+
+func register(name string, f func(*loader) (Model, error)) { architectures[name] = f }
+
+// Architectures lists the names that [New] knows, sorted.
+func Architectures() []string {
+	names := make([]string, 0, len(architectures))
+	for name := range architectures {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// New makes the model that a file describes. Its working memory, for batches up
+// to limits, is reserved in lease. The file's mapping must stay until the last
+// Forward; f itself isn't kept.
+func New(f *gguf.File, limits Limits, lease *budget.Lease) (Model, error) {
+	if part, count := f.Split(); count > 1 {
+		return nil, fmt.Errorf("%w: part %d of a model in %d files", ErrUnsupported, part+1, count)
+	}
+	arch, ok := f.String("general.architecture")
+	if !ok {
+		return nil, fmt.Errorf("%w: the file has no general.architecture", ErrInvalid)
+	}
+	build, ok := architectures[arch]
+	if !ok {
+		return nil, fmt.Errorf("%w: architecture %.64q (there are %s)", ErrUnsupported, arch, strings.Join(Architectures(), ", "))
+	}
+	l := &loader{metadata: metadata{file: f, arch: arch}, limits: limits, lease: lease, used: map[string]bool{}}
+	m, err := build(l)
+	if err != nil {
+		return nil, err
+	}
+	for t := range f.Tensors() {
+		if !l.used[t.Name] {
+			return nil, fmt.Errorf("%w: tensor %.64q is no part of %s", ErrUnsupported, t.Name, arch)
+		}
+	}
+	return m, nil
+}
+
+// loader is what a constructor works with.
+type loader struct {
+	metadata
+	limits Limits
+	lease  *budget.Lease
+	used   map[string]bool // names of the tensors that were bound
+}
+
+// floats prices and allocates working memory of rows x n.
+func (l *loader) floats(rows, n int) ([]float32, error) {
+	if err := l.lease.ReserveItems(budget.Scratch, uint64(rows), uint64(n)*4); err != nil {
+		return nil, err
+	}
+	return make([]float32, rows*n), nil
+}
+
+// weights counts the parameters and finds the format that most of them have.
+func (l *loader) weights() (parameters int64, quantization string) {
+	by := map[tensor.DType]uint64{}
+	most := tensor.F32
+	for t := range l.file.Tensors() {
+		n := min(t.Elements(), math.MaxInt64/4) // only shown
+		parameters = min(parameters, math.MaxInt64/2) + int64(n)
+		by[t.Type] += n
+		if by[t.Type] > by[most] {
+			most = t.Type
+		}
+	}
+	return parameters, most.String()
+}

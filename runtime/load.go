@@ -1,0 +1,200 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/models"
+	"github.com/dunlin-go/dunlin/models/gguf"
+	"github.com/dunlin-go/dunlin/models/pool"
+	"github.com/dunlin-go/dunlin/tokenizer"
+)
+
+// Load maps the GGUF file at path and returns its model. The weights stay in
+// the page cache, shared with every process that maps the file; what is
+// allocated is priced in the memory budget first. ctx bounds the loading only.
+//
+// Errors have [CodeModelNotFound], [CodeInvalidModel], [CodeUnsupported],
+// [CodeResourceExhausted] or [CodeInvalidRequest] (for options).
+func Load(ctx context.Context, path string, opts ...Option) (*Model, error) {
+	h, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return load(ctx, h, stem(path), opts)
+}
+
+// LoadBytes is [Load] for a GGUF file that is in memory already, such as one
+// embedded in the program. The bytes are used where they lie and must not be
+// changed until the model is closed.
+func LoadBytes(ctx context.Context, data []byte, opts ...Option) (*Model, error) {
+	return load(ctx, pool.Wrap(data), "model", opts)
+}
+
+func openFile(path string) (*pool.Handle, error) {
+	h, err := pool.Open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, NewError(CodeModelNotFound, err)
+	case err != nil:
+		return nil, NewError(CodeInvalidModel, err)
+	}
+	return h, nil
+}
+
+// stem is a file's name without directory and extension.
+func stem(path string) string {
+	base := filepath.Base(path)
+	return strings.TrimSuffix(base, filepath.Ext(base))
+}
+
+// load makes a model of a mapped file and owns the handle from here on.
+func load(ctx context.Context, h *pool.Handle, id string, opts []Option) (m *Model, err error) {
+	o, err := newOptions(opts)
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	if o.id == "" {
+		o.id = id
+	}
+	m = &Model{handle: h, lease: o.budget.Lease()}
+	defer func() {
+		if err != nil {
+			_ = m.Close() // the reason for giving up says more
+			m, err = nil, loadError(err)
+		}
+	}()
+	err = pool.Guard(func() error {
+		meta := o.budget.Lease() // the file's own tables go when the model is made
+		defer meta.Close()
+		f, err := gguf.Parse(h.Bytes(), meta)
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return m.build(f, &o)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	// A file that changed while it was read may have been read half and half.
+	if err := h.Check(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// loadError gives an error of the packages below its code.
+func loadError(err error) error {
+	code := CodeInvalidModel
+	switch {
+	case errors.Is(err, budget.ErrExceeded):
+		code = CodeResourceExhausted
+	case errors.Is(err, models.ErrUnsupported), errors.Is(err, gguf.ErrUnsupported), errors.Is(err, gguf.ErrVersion),
+		errors.Is(err, gguf.ErrBigEndian), errors.Is(err, tokenizer.ErrUnsupported):
+		code = CodeUnsupported
+	case errors.Is(err, pool.ErrChanged), errors.Is(err, pool.ErrFault):
+		code = CodeModelChanged
+	}
+	return NewError(code, err)
+}
+
+// Opener opens a generator for [Open]; name is what follows the scheme.
+type Opener func(ctx context.Context, name string, opts ...Option) (Generator, error)
+
+var schemes sync.Map // of string to Opener
+
+// RegisterScheme makes [Open] send names that begin with scheme and a colon to
+// open. Packages call it in init; a second registration of a scheme panics.
+func RegisterScheme(scheme string, open Opener) {
+	if _, dup := schemes.LoadOrStore(scheme, open); dup {
+		panic("runtime: scheme registered twice: " + scheme)
+	}
+}
+
+// Open opens whatever a name stands for: "scheme:rest" of a registered scheme,
+// or the path of a file for [Load]. Close the generator if it is an io.Closer.
+func Open(ctx context.Context, name string, opts ...Option) (Generator, error) {
+	scheme, rest, ok := strings.Cut(name, ":")
+	if open, known := schemes.Load(scheme); ok && known {
+		return open.(Opener)(ctx, rest, opts...)
+	}
+	m, err := Load(ctx, name, opts...)
+	if err != nil {
+		return nil, err // not a nil *Model in an interface
+	}
+	return m, nil
+}
+
+// TokenizerFile is the tokenizer of a model file, without the model. It
+// implements [Tokenizer].
+type TokenizerFile struct {
+	vocabulary
+	lease *budget.Lease
+}
+
+// OpenTokenizer reads only the vocabulary of a GGUF file, which may be a file
+// that holds nothing else.
+func OpenTokenizer(ctx context.Context, path string, opts ...Option) (*TokenizerFile, error) {
+	o, err := newOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	h, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	t := &TokenizerFile{lease: o.budget.Lease(), vocabulary: vocabulary{budget: o.budget}}
+	err = pool.Guard(func() error {
+		meta := o.budget.Lease()
+		defer meta.Close()
+		f, err := gguf.Parse(h.Bytes(), meta)
+		if err != nil {
+			return err
+		}
+		t.tok, err = tokenizer.New(metadataSource{f}, t.lease)
+		return err
+	})
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err := errors.Join(err, h.Close()); err != nil {
+		t.lease.Close()
+		return nil, loadError(oneLine{err})
+	}
+	return t, nil
+}
+
+// Close gives the vocabulary's memory back to the budget.
+func (t *TokenizerFile) Close() error {
+	t.lease.Close()
+	return nil
+}
+
+// metadataSource shows a file's metadata as the tokenizer reads it.
+type metadataSource struct{ *gguf.File }
+
+func (s metadataSource) Strings(key string) (tokenizer.List[string], bool) {
+	v, ok := s.File.Strings(key)
+	return v, ok
+}
+
+func (s metadataSource) Ints(key string) (tokenizer.List[int64], bool) {
+	v, ok := s.File.Ints(key)
+	return v, ok
+}
+
+func (s metadataSource) Floats(key string) (tokenizer.List[float64], bool) {
+	v, ok := s.File.Floats(key)
+	return v, ok
+}

@@ -1,0 +1,215 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/internal/sampler"
+	"github.com/dunlin-go/dunlin/models"
+	"github.com/dunlin-go/dunlin/models/gguf"
+	"github.com/dunlin-go/dunlin/models/pool"
+	"github.com/dunlin-go/dunlin/tokenizer"
+)
+
+// Model is a native model: a mapped file and the engine that computes it. It
+// implements [Generator], [Tokenizer], [Templater], [Scorer] and [StatsReader]
+// and is safe for concurrent use.
+type Model struct {
+	vocabulary
+	info     Info
+	template chatTemplate
+	engine   *engine
+
+	handle    *pool.Handle
+	lease     *budget.Lease
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// minBatchTokens is the least number of tokens that a step has room for.
+const minBatchTokens = 256
+
+// build makes everything that the file describes. On an error the caller closes
+// the model.
+func (m *Model) build(f *gguf.File, o *options) error {
+	tok, err := tokenizer.New(metadataSource{f}, m.lease)
+	if err != nil {
+		return err
+	}
+	m.vocabulary = vocabulary{tok: tok, budget: o.budget}
+	limits := models.Limits{Tokens: max(minBatchTokens, o.maxSequences), Logits: o.maxSequences}
+	model, err := models.New(f, limits, m.lease)
+	if err != nil {
+		return err
+	}
+	cfg := model.Config()
+	if tok.Size() > cfg.Vocabulary {
+		return fmt.Errorf("%w: %d tokens and only %d rows of embeddings", models.ErrInvalid, tok.Size(), cfg.Vocabulary)
+	}
+	if o.contextLength == 0 {
+		o.contextLength = cfg.ContextLength
+	}
+	if o.contextLength > cfg.ContextLength {
+		return invalid("context_length", "the context length is %d, the model was trained on %d", o.contextLength, cfg.ContextLength)
+	}
+	m.template = newChatTemplate(f, tok)
+	name, _ := f.String("general.name")
+	m.info = Info{
+		ID: o.id, Name: name, Architecture: cfg.Architecture, Quantization: cfg.Quantization, Parameters: cfg.Parameters,
+		FileBytes: int64(len(m.handle.Bytes())), ContextLength: o.contextLength, Vocabulary: cfg.Vocabulary,
+	}
+	m.engine, err = newEngine(model, limits, m.handle, tok, m.lease, o)
+	return err
+}
+
+// Close ends what is running with [CodeClosed], waits for the engine to stop
+// and gives the memory back. It may be called more than once.
+func (m *Model) Close() error {
+	m.closeOnce.Do(func() {
+		if m.engine != nil {
+			m.closeErr = m.engine.close()
+		}
+		m.closeErr = errors.Join(m.closeErr, m.handle.Close())
+		m.lease.Close()
+	})
+	return m.closeErr
+}
+
+// Info implements [Generator].
+func (m *Model) Info() Info { return m.info }
+
+// Stats implements [StatsReader].
+func (m *Model) Stats() Stats {
+	s := m.engine.stats()
+	s.BudgetLimit, s.BudgetUsed = m.budget.Limit(), m.budget.Used()
+	return s
+}
+
+// Ready reports whether the model can take requests: the error that Start would
+// return if not.
+func (m *Model) Ready(context.Context) error { return m.engine.ready() }
+
+// Start implements [Generator]. The prompt is tokenized on the caller's
+// goroutine, so a context that ends stops that too.
+func (m *Model) Start(ctx context.Context, req Request) (*Stream, error) {
+	start := time.Now()
+	if err := req.Validate(); err != nil {
+		return nil, err
+	}
+	if err := m.engine.ready(); err != nil {
+		return nil, err
+	}
+	s := &sequence{
+		started: start, maxTokens: req.MaxTokens, ignoreEOS: req.IgnoreEOS,
+		logprobs: req.Logprobs, topLogprobs: req.TopLogprobs, stopper: sampler.NewStopper(req.Stop),
+		sampler: sampler.New(m.samplerConfig(&req)), decoder: m.tok.Stream(tokenizer.DecodeOptions{}),
+		lease: m.budget.Lease(),
+	}
+	prompt, err := m.prompt(ctx, &req, s.lease)
+	if err == nil {
+		s.prompt = prompt
+		err = m.engine.submit(ctx, s)
+	}
+	if err != nil {
+		s.lease.Close()
+		return nil, err
+	}
+	return s.stream, nil
+}
+
+func (m *Model) samplerConfig(req *Request) sampler.Config {
+	cfg := sampler.Config{Temperature: req.Temperature, TopK: req.TopK, TopP: req.TopP}
+	if req.Seed != nil {
+		cfg.Seed = *req.Seed
+	} else {
+		cfg.Seed = rand.Uint64()
+	}
+	return cfg
+}
+
+// prompt turns a request's input into token ids and prices what it keeps.
+func (m *Model) prompt(ctx context.Context, req *Request, lease *budget.Lease) ([]int32, error) {
+	room := m.info.ContextLength - 1 // one token at least is to be generated
+	if len(req.Tokens) > 0 {
+		if len(req.Tokens) > room {
+			return nil, &Error{Code: CodeContextLength, Field: "tokens", Err: &ContextLengthError{Prompt: len(req.Tokens), Limit: m.info.ContextLength}}
+		}
+		if err := m.checkTokens(req.Tokens); err != nil {
+			return nil, err
+		}
+		if err := lease.ReserveItems(budget.Request, uint64(len(req.Tokens)), 4); err != nil {
+			return nil, NewError(CodeResourceExhausted, err)
+		}
+		return append([]int32(nil), req.Tokens...), nil
+	}
+	text, opt, field := req.Prompt, TokenizeOptions{AddSpecial: true, ParseSpecial: true}, "prompt"
+	if len(req.Messages) > 0 {
+		var err error
+		if text, err = m.ApplyTemplate(ctx, req.Messages, true); err != nil {
+			return nil, err
+		}
+		// Chat templates write the special tokens themselves.
+		opt, field = TokenizeOptions{ParseSpecial: true}, "messages"
+	}
+	// A token has at least one byte of text, but for the few that are added.
+	if err := lease.ReserveItems(budget.Request, uint64(min(len(text), room)+8), 4); err != nil {
+		return nil, NewError(CodeResourceExhausted, err)
+	}
+	ids, err := m.encode(ctx, text, opt, room)
+	if err == nil && len(ids) == 0 {
+		return nil, invalid(field, "the prompt has no tokens")
+	}
+	if own := (*Error)(nil); errors.As(err, &own) {
+		own.Field = field
+	}
+	return ids, err
+}
+
+func (m *Model) checkTokens(ids []int32) error {
+	for i, id := range ids {
+		if id < 0 || int(id) >= m.info.Vocabulary {
+			return invalid("tokens", "token %d is %d, the vocabulary has %d", i, id, m.info.Vocabulary)
+		}
+	}
+	return nil
+}
+
+// maxScoreTop bounds [ScoreOptions.Top].
+const maxScoreTop = 1000
+
+// Score implements [Scorer].
+func (m *Model) Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*Score, error) {
+	switch {
+	case len(tokens) == 0:
+		return nil, invalid("tokens", "there are no tokens to score")
+	case len(tokens) > m.info.ContextLength:
+		return nil, &Error{Code: CodeContextLength, Field: "tokens", Err: &ContextLengthError{Prompt: len(tokens), Limit: m.info.ContextLength}}
+	case opt.Top < 0 || opt.Top > maxScoreTop:
+		return nil, invalid("top", "top is %d, it must lie in [0, %d]", opt.Top, maxScoreTop)
+	}
+	if err := m.checkTokens(tokens); err != nil {
+		return nil, err
+	}
+	s := &sequence{started: time.Now(), lease: m.budget.Lease(), score: &scoreRun{top: opt.Top}}
+	err := s.lease.ReserveItems(budget.Request, uint64(len(tokens)), 4+4+8)
+	if err != nil {
+		s.lease.Close()
+		return nil, NewError(CodeResourceExhausted, err)
+	}
+	s.prompt = append([]int32(nil), tokens...)
+	if err := m.engine.submit(ctx, s); err != nil {
+		s.lease.Close()
+		return nil, err
+	}
+	for _, err := range s.stream.All() {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return &s.score.result, nil
+}

@@ -1,0 +1,145 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	goruntime "runtime"
+	"sync"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/tensor"
+)
+
+// Option sets how a model is loaded.
+type Option func(*options) error
+
+// options are the settings of a model. Zero values are filled by defaults.
+type options struct {
+	id            string
+	contextLength int
+	threads       int
+	maxSequences  int
+	queue         int
+	streamBuffer  int
+	activations   Activations
+	budget        *budget.Budget
+}
+
+// Bounds of the options.
+const (
+	maxThreads      = 1024
+	maxMaxSequences = 1024
+	maxQueue        = 1 << 20
+)
+
+// WithID sets the name that requests know the model by. The default is the
+// file's name without its extension.
+func WithID(id string) Option {
+	return func(o *options) error {
+		if id == "" {
+			return errors.New("the id is empty")
+		}
+		o.id = id
+		return nil
+	}
+}
+
+// WithContextLength sets how many tokens of prompt and answer together a
+// request may have. The default, and the most, is what the model was trained on.
+func WithContextLength(n int) Option {
+	return func(o *options) (err error) {
+		o.contextLength, err = atLeastOne("context length", n, 1<<24)
+		return err
+	}
+}
+
+// WithThreads sets how many threads take part in a step. The default is
+// GOMAXPROCS, and it is never more than that.
+func WithThreads(n int) Option {
+	return func(o *options) (err error) {
+		o.threads, err = atLeastOne("threads", n, maxThreads)
+		return err
+	}
+}
+
+// WithMaxSequences sets how many requests are computed at the same time, 32 by
+// default. Others wait in the queue.
+func WithMaxSequences(n int) Option {
+	return func(o *options) (err error) {
+		o.maxSequences, err = atLeastOne("max sequences", n, maxMaxSequences)
+		return err
+	}
+}
+
+// WithQueue sets how many requests may wait, 1024 by default. Beyond it Start
+// returns [CodeOverloaded].
+func WithQueue(n int) Option {
+	return func(o *options) (err error) {
+		o.queue, err = atLeastOne("queue", n, maxQueue)
+		return err
+	}
+}
+
+// WithMemoryLimit gives the model a memory budget of its own, in bytes: for
+// the KV cache, working memory, vocabulary and requests, not for the mapped
+// weights. By default all models of the process share one of half the memory
+// that it may use (GOMEMLIMIT, the cgroup's limit or the machine's memory).
+func WithMemoryLimit(bytes int64) Option {
+	return func(o *options) error {
+		if bytes < 1 {
+			return fmt.Errorf("the memory limit is %d bytes, it must be above zero", bytes)
+		}
+		o.budget = budget.New(bytes)
+		return nil
+	}
+}
+
+// Activations is the format of activations in products with quantised weights.
+type Activations = tensor.Activations
+
+// The formats of activations for [WithActivations].
+const (
+	// ActivationsInt8, the default, quantises activations to int8 in blocks
+	// of 32 and stores keys and values as float16.
+	ActivationsInt8 = tensor.ActivationsInt8
+	// ActivationsF32 is the slow reference: float32 throughout, keys and
+	// values included.
+	ActivationsF32 = tensor.ActivationsF32
+)
+
+// WithActivations sets the format of activations.
+func WithActivations(a Activations) Option {
+	return func(o *options) error {
+		if a != ActivationsInt8 && a != ActivationsF32 {
+			return fmt.Errorf("no activations %d", a)
+		}
+		o.activations = a
+		return nil
+	}
+}
+
+func atLeastOne(what string, n, most int) (int, error) {
+	if n < 1 || n > most {
+		return 0, fmt.Errorf("%s is %d, it must lie in [1, %d]", what, n, most)
+	}
+	return n, nil
+}
+
+// newOptions applies opts over the defaults and reports every problem at once.
+func newOptions(opts []Option) (options, error) {
+	o := options{threads: goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, streamBuffer: 64}
+	var errs []error
+	for _, opt := range opts {
+		errs = append(errs, opt(&o))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return o, &Error{Code: CodeInvalidRequest, Err: oneLine{err}}
+	}
+	if o.budget == nil {
+		o.budget = processBudget()
+	}
+	return o, nil
+}
+
+// processBudget is what all models share that have no limit of their own.
+var processBudget = sync.OnceValue(func() *budget.Budget { return budget.New(budget.Available() / 2) })

@@ -1,0 +1,42 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/tokenizer"
+)
+
+// vocabulary implements [Tokenizer] over a tokenizer.
+type vocabulary struct {
+	tok    *tokenizer.Tokenizer
+	budget *budget.Budget
+}
+
+// Tokenize implements [Tokenizer].
+func (v *vocabulary) Tokenize(ctx context.Context, text string, opt TokenizeOptions) ([]int32, error) {
+	return v.encode(ctx, text, opt, 0)
+}
+
+// encode tokenizes text into at most limit tokens, 0 for any number. The memory
+// is priced while it runs; the ids themselves are the caller's to price.
+func (v *vocabulary) encode(ctx context.Context, text string, opt TokenizeOptions, limit int) ([]int32, error) {
+	ids, err := v.tok.Encode(ctx, nil, text, tokenizer.EncodeOptions{
+		AddSpecial: opt.AddSpecial, ParseSpecial: opt.ParseSpecial, Limit: limit, Budget: v.budget,
+	})
+	switch {
+	case errors.Is(err, tokenizer.ErrTooLong):
+		return nil, &Error{Code: CodeContextLength, Err: &ContextLengthError{Prompt: limit + 1, Limit: limit + 1, AtLeast: true}}
+	case errors.Is(err, budget.ErrExceeded):
+		return nil, NewError(CodeResourceExhausted, err)
+	case err != nil:
+		return nil, NewError(CodeInvalidRequest, err)
+	}
+	return ids, nil
+}
+
+// TokenBytes implements [Tokenizer].
+func (v *vocabulary) TokenBytes(id int32) []byte {
+	return v.tok.AppendToken(nil, id, tokenizer.DecodeOptions{Special: true})
+}

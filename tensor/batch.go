@@ -1,0 +1,47 @@
+package tensor
+
+// Batch is one step's work: the tokens of several sequences, one sequence
+// after the other, prefill chunks and single decode tokens alike (a ragged
+// batch). All slices but Tables and Logits have one entry for each token.
+type Batch struct {
+	Tokens    []int32     // ids
+	Positions []int32     // place in its sequence, from 0
+	Seqs      []int32     // index into Tables
+	Tables    []PageTable // one for each sequence
+	Logits    []int32     // indexes of the tokens whose logits are wanted, ascending
+}
+
+// Len is the number of tokens.
+func (b *Batch) Len() int { return len(b.Tokens) }
+
+// Reset empties the batch and keeps its memory.
+func (b *Batch) Reset() {
+	b.Tokens, b.Positions, b.Seqs = b.Tokens[:0], b.Positions[:0], b.Seqs[:0]
+	b.Tables, b.Logits = b.Tables[:0], b.Logits[:0]
+}
+
+// PageTable lists a sequence's pages of the KV cache in the order of its
+// tokens: position p lies on page p / PageTokens.
+type PageTable []int32
+
+// KV is the memory of a paged KV cache: an arena of pages, each with the keys
+// and values of PageTokens tokens for all layers and heads, laid out as
+// [page][layer][key, value][head][token][HeadDim]. One of F16 and F32 is set.
+type KV struct {
+	Layers, Heads, HeadDim int
+	PageTokens             int
+	F16                    []uint16
+	F32                    []float32
+}
+
+// PageElements is the number of elements of a page.
+func (kv *KV) PageElements() int { return kv.Layers * 2 * kv.blockHeads() }
+
+// blockHeads is the number of elements of one layer's keys on a page.
+func (kv *KV) blockHeads() int { return kv.Heads * kv.PageTokens * kv.HeadDim }
+
+// keys is where the keys of a head on a page begin; its values begin
+// blockHeads later.
+func (kv *KV) keys(page int32, layer, head int) int {
+	return int(page)*kv.PageElements() + layer*2*kv.blockHeads() + head*kv.PageTokens*kv.HeadDim
+}

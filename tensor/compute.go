@@ -1,0 +1,153 @@
+package tensor
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"sync"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/internal/exec"
+	"github.com/dunlin-go/dunlin/tensor/internal/kernel"
+)
+
+// instructionSet is the fastest set of kernels that this CPU runs, or the one
+// that the environment variable DUNLIN_CPU (generic, avx2, avx512) forces.
+var instructionSet = sync.OnceValues(func() (*kernel.Set, error) {
+	set, err := kernel.Select(os.Getenv("DUNLIN_CPU"))
+	if err != nil {
+		return nil, fmt.Errorf("DUNLIN_CPU: %w", err)
+	}
+	return set, nil
+})
+
+// InstructionSet names the kernels in use: "generic", "avx2" or "avx512".
+func InstructionSet() string {
+	set, err := instructionSet()
+	if err != nil {
+		return err.Error()
+	}
+	return set.Name
+}
+
+// Activations is the format that activations have in products with quantised
+// weights.
+type Activations uint8
+
+// The formats of activations.
+const (
+	// ActivationsInt8 quantises them to int8 in blocks of 32: fast.
+	ActivationsInt8 Activations = iota
+	// ActivationsF32 widens the weights instead: the reference that the
+	// integer products are measured against.
+	ActivationsF32
+)
+
+// Limits are the largest sizes that a [Compute] is asked for.
+type Limits struct {
+	Threads  int // workers that take part in a step
+	Tokens   int // tokens of a batch
+	MaxCols  int // elements of the longest weight row
+	HeadDim  int // elements of an attention head
+	PageSize int // tokens of a KV page
+}
+
+// Compute carries out operations in the steps of one engine: it has the
+// kernels, the working memory and, while [Compute.Step] runs, the executor's
+// threads. Its operations panic on shapes that don't match and are called from
+// one goroutine, inside Step.
+//
+// Every operation gives the same bits whatever shares the batch and however
+// many threads take part: work is split between tokens, rows and heads, never
+// inside a sum.
+type Compute struct {
+	set         *kernel.Set
+	activations Activations
+	limits      Limits
+	workers     []worker
+	acts        *kernel.Acts
+	step        *exec.Step // while Step runs; operations read it
+
+	mu      sync.Mutex
+	current *exec.Step // the same, for Interrupt
+
+	// One task of each kind, so that a step allocates nothing.
+	linear    linearTask
+	quantize  quantizeTask
+	norm      normTask
+	gate      gateTask
+	add       addTask
+	rope      ropeTask
+	store     storeTask
+	attention attentionTask
+	embed     embedTask
+}
+
+// worker is the working memory of one thread.
+type worker struct {
+	products *kernel.Scratch
+	scores   []float32 // of one block of keys
+	_        [64]byte  // keeps the workers' headers on separate cache lines
+}
+
+// NewCompute prices and allocates the working memory for limits.
+func NewCompute(lease *budget.Lease, act Activations, limits Limits) (*Compute, error) {
+	set, err := instructionSet()
+	if err != nil {
+		return nil, err
+	}
+	price := kernel.ActsBytes(limits.Tokens, limits.MaxCols)
+	for range limits.Threads {
+		worker := kernel.ScratchBytes(limits.MaxCols)
+		if price > math.MaxInt64-worker-int64(4*limits.PageSize) {
+			price, worker = math.MaxInt64, 0
+			break
+		}
+		price += worker + int64(4*limits.PageSize)
+	}
+	if err := lease.Reserve(budget.Scratch, price); err != nil {
+		return nil, err
+	}
+	c := &Compute{set: set, activations: act, limits: limits, acts: kernel.NewActs(limits.Tokens, limits.MaxCols)}
+	for range limits.Threads {
+		c.workers = append(c.workers, worker{
+			products: kernel.NewScratch(limits.MaxCols),
+			scores:   make([]float32, limits.PageSize),
+		})
+	}
+	return c, nil
+}
+
+// Step takes a turn on the executor and runs f, whose operations run on its
+// threads. Panics and memory faults in f come back as the executor's errors.
+func (c *Compute) Step(ctx context.Context, ex *exec.Executor, f func() error) error {
+	return ex.Step(ctx, c.limits.Threads, func(s *exec.Step) error {
+		c.setStep(s)
+		defer c.setStep(nil)
+		return f()
+	})
+}
+
+func (c *Compute) setStep(s *exec.Step) {
+	c.step = s
+	c.mu.Lock()
+	c.current = s
+	c.mu.Unlock()
+}
+
+// Interrupt makes the Step that runs now, if one does, return early with
+// [exec.ErrStopped]. It may be called from any goroutine.
+func (c *Compute) Interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current != nil {
+		c.current.Stop()
+	}
+}
+
+func check(ok bool, op string) {
+	if !ok {
+		panic("tensor: " + op + ": shapes don't match")
+	}
+}

@@ -1,0 +1,85 @@
+package tensor
+
+// Input is the input of one or several products, made by [Compute.Input].
+type Input struct {
+	x         []float32 // [tokens, cols]
+	tokens    int
+	cols      int
+	quantised bool // the Compute's activations hold x
+}
+
+// Input prepares x `[tokens, cols]` for products. It is valid until the next
+// Input and as long as x isn't changed.
+func (c *Compute) Input(x []float32, cols int) *Input {
+	check(cols > 0 && len(x)%cols == 0, "Input")
+	in := &c.linear.input
+	*in = Input{x: x, tokens: len(x) / cols, cols: cols}
+	return in
+}
+
+// Linear computes out `[tokens, w.Rows]` = in · wᵀ. Rows are split between the
+// threads; each output is one sum in one fixed order.
+func (c *Compute) Linear(out []float32, w *Tensor, in *Input) {
+	check(in == &c.linear.input && w.Cols == in.cols && len(out) == in.tokens*w.Rows, "Linear "+w.Name)
+	t := &c.linear
+	t.c, t.w, t.out = c, w, out
+	t.integer = w.format.Quantised() && c.activations == ActivationsInt8
+	if t.integer && !in.quantised {
+		c.acts.Reset(in.tokens, in.cols)
+		c.quantize = quantizeTask{c: c, x: in.x}
+		c.step.Do(&c.quantize, in.tokens, quantizeGrain)
+		in.quantised = true
+	}
+	c.step.Do(t, w.Rows, linearGrain)
+}
+
+const (
+	linearGrain   = 16 // rows that the kernels take at once
+	quantizeGrain = 16 // tokens in a tile of activations
+)
+
+type linearTask struct {
+	c       *Compute
+	input   Input
+	w       *Tensor
+	out     []float32
+	integer bool
+}
+
+func (t *linearTask) Do(worker, lo, hi int) {
+	set, w, scratch := t.c.set, t.w, t.c.workers[worker].products
+	if t.integer {
+		set.MulQ(w.format, w.data, w.Cols, lo, hi, t.c.acts, t.out, w.Rows, scratch)
+		return
+	}
+	set.MulF(w.format, w.data, w.Cols, lo, hi, t.input.x, t.input.tokens, t.out, w.Rows, scratch)
+}
+
+type quantizeTask struct {
+	c *Compute
+	x []float32
+}
+
+func (t *quantizeTask) Do(_, lo, hi int) { t.c.set.Quantize(t.c.acts, t.x, lo, hi) }
+
+// Embed sets out `[tokens, w.Cols]` to the rows of w that ids name.
+func (c *Compute) Embed(out []float32, w *Tensor, ids []int32) {
+	check(len(out) == len(ids)*w.Cols, "Embed")
+	c.embed = embedTask{c: c, w: w, ids: ids, out: out}
+	c.step.Do(&c.embed, len(ids), 1)
+}
+
+type embedTask struct {
+	c   *Compute
+	w   *Tensor
+	ids []int32
+	out []float32
+}
+
+func (t *embedTask) Do(_, lo, hi int) {
+	row := t.w.Type.RowBytes(t.w.Cols)
+	for i := lo; i < hi; i++ {
+		at := int(t.ids[i]) * row
+		t.c.set.Dequantize(t.w.format, t.out[i*t.w.Cols:(i+1)*t.w.Cols], t.w.data[at:at+row])
+	}
+}
