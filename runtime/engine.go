@@ -136,7 +136,7 @@ func (e *engine) submit(ctx context.Context, s *sequence) error {
 	if s.score != nil {
 		s.capacity = len(s.prompt)
 	} else if s.maxTokens > 0 {
-		s.capacity = min(s.capacity, len(s.prompt)+s.maxTokens)
+		s.capacity = min(s.capacity, len(s.prompt)+min(s.maxTokens, e.contextLength))
 	}
 	if err := s.lease.ReserveItems(budget.Request, uint64(e.streamBuffer), eventBytes); err != nil {
 		return NewError(CodeResourceExhausted, err)

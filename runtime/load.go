@@ -54,7 +54,7 @@ func stem(path string) string {
 }
 
 // load makes a model of a mapped file and owns the handle from here on.
-func load(ctx context.Context, h *pool.Handle, id string, opts []Option) (m *Model, err error) {
+func load(ctx context.Context, h *pool.Handle, id string, opts []Option) (_ *Model, err error) {
 	o, err := newOptions(opts)
 	if err != nil {
 		return nil, errors.Join(err, h.Close())
@@ -62,11 +62,11 @@ func load(ctx context.Context, h *pool.Handle, id string, opts []Option) (m *Mod
 	if o.id == "" {
 		o.id = id
 	}
-	m = &Model{handle: h, lease: o.budget.Lease()}
+	made := &Model{handle: h, lease: o.budget.Lease()}
 	defer func() {
 		if err != nil {
-			_ = m.Close() // the reason for giving up says more
-			m, err = nil, loadError(err)
+			_ = made.Close() // the reason for giving up says more
+			err = loadError(err)
 		}
 	}()
 	err = pool.Guard(func() error {
@@ -79,7 +79,7 @@ func load(ctx context.Context, h *pool.Handle, id string, opts []Option) (m *Mod
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		return m.build(f, &o)
+		return made.build(f, &o)
 	})
 	if err != nil {
 		return nil, err
@@ -91,7 +91,7 @@ func load(ctx context.Context, h *pool.Handle, id string, opts []Option) (m *Mod
 	if err := h.Check(); err != nil {
 		return nil, err
 	}
-	return m, nil
+	return made, nil
 }
 
 // loadError gives an error of the packages below its code.

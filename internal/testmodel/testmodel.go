@@ -15,8 +15,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/dunlin-go/dunlin/models/gguf"
 	"github.com/dunlin-go/dunlin/tensor"
@@ -37,7 +39,21 @@ type Config struct {
 	Untied   bool         // an output head of its own
 	NoVocab  bool         // leave the tokenizer out
 	Template string       // chat template; "" for ChatML, "-" for none
-	Change   func(*gguf.Writer)
+
+	// For damaged files: keys to set over those of the model, keys to leave
+	// out, and a look at each tensor before it is written.
+	Keys    map[string]any
+	Without []string
+	Tensor  func(*Tensor)
+}
+
+// Tensor is a tensor about to be written.
+type Tensor struct {
+	Name  string
+	Type  tensor.DType
+	Shape []uint64 // columns first
+	Data  []byte
+	Omit  bool // leave it out
 }
 
 func (c Config) withDefaults() Config {
@@ -92,8 +108,14 @@ func byteRunes() [256]rune {
 	return out
 }
 
-// Vocab sets the metadata of the tokenizer.
-func Vocab(w *gguf.Writer) {
+// pair is a key of the metadata and its value.
+type pair struct {
+	key   string
+	value any
+}
+
+// vocabulary is the metadata of the tokenizer.
+func vocabulary() []pair {
 	tokens := []string{"<|endoftext|>", "<|im_start|>", "<|im_end|>"}
 	types := []int32{3, 3, 3}
 	for _, r := range byteRunes() {
@@ -107,14 +129,46 @@ func Vocab(w *gguf.Writer) {
 	for len(tokens) < Vocabulary {
 		tokens, types = append(tokens, fmt.Sprintf("<unused%d>", len(tokens))), append(types, 5)
 	}
-	w.SetString("tokenizer.ggml.model", "gpt2")
-	w.SetString("tokenizer.ggml.pre", "gpt-2")
-	w.SetStrings("tokenizer.ggml.tokens", tokens)
-	w.SetInt32s("tokenizer.ggml.token_type", types)
-	w.SetStrings("tokenizer.ggml.merges", pairs)
-	w.SetUint32("tokenizer.ggml.bos_token_id", IMStart)
-	w.SetUint32("tokenizer.ggml.eos_token_id", IMEnd)
-	w.SetBool("tokenizer.ggml.add_bos_token", false)
+	return []pair{
+		{"tokenizer.ggml.model", "gpt2"},
+		{"tokenizer.ggml.pre", "gpt-2"},
+		{"tokenizer.ggml.tokens", tokens},
+		{"tokenizer.ggml.token_type", types},
+		{"tokenizer.ggml.merges", pairs},
+		{"tokenizer.ggml.bos_token_id", uint32(IMStart)},
+		{"tokenizer.ggml.eos_token_id", uint32(IMEnd)},
+		{"tokenizer.ggml.add_bos_token", false},
+	}
+}
+
+// metadata sets the keys of a model.
+func (c *Config) metadata(w *gguf.Writer) {
+	pairs := []pair{
+		{"general.architecture", "llama"},
+		{"general.name", "Tiny"},
+		{"llama.block_count", uint32(c.Layers)},
+		{"llama.context_length", uint32(c.ContextLength)},
+		{"llama.embedding_length", uint32(c.Embedding)},
+		{"llama.feed_forward_length", uint32(c.FeedForward)},
+		{"llama.attention.head_count", uint32(c.Heads)},
+		{"llama.attention.head_count_kv", uint32(c.KVHeads)},
+		{"llama.attention.layer_norm_rms_epsilon", float32(1e-5)},
+		{"llama.rope.freq_base", float32(10000)},
+	}
+	if !c.NoVocab {
+		pairs = append(pairs, vocabulary()...)
+	}
+	if c.Template != "-" {
+		pairs = append(pairs, pair{"tokenizer.chat_template", c.Template})
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.Keys)) {
+		pairs = append(pairs, pair{key, c.Keys[key]})
+	}
+	for _, p := range pairs {
+		if !slices.Contains(c.Without, p.key) {
+			w.Set(p.key, p.value)
+		}
+	}
 }
 
 // Llama writes a model of the llama architecture.
@@ -122,35 +176,28 @@ func Llama(c Config) []byte {
 	c = c.withDefaults()
 	rng := rand.New(rand.NewPCG(c.Seed, 1))
 	w := gguf.NewWriter()
-	w.SetString("general.architecture", "llama")
-	w.SetString("general.name", "Tiny")
-	for key, n := range map[string]int{
-		"block_count": c.Layers, "context_length": c.ContextLength, "embedding_length": c.Embedding, "feed_forward_length": c.FeedForward,
-		"attention.head_count": c.Heads, "attention.head_count_kv": c.KVHeads,
-	} {
-		w.SetUint32("llama."+key, uint32(n))
-	}
-	w.SetFloat32("llama.attention.layer_norm_rms_epsilon", 1e-5)
-	w.SetFloat32("llama.rope.freq_base", 10000)
-	if !c.NoVocab {
-		Vocab(w)
-	}
-	if c.Template != "-" {
-		w.SetString("tokenizer.chat_template", c.Template)
+	c.metadata(w)
+	add := func(t Tensor) {
+		if c.Tensor != nil {
+			c.Tensor(&t)
+		}
+		if !t.Omit {
+			w.AddTensor(t.Name, t.Type, t.Shape, t.Data)
+		}
 	}
 	matrix := func(name string, t tensor.DType, rows, cols int, gain float64) {
 		x := make([]float32, rows*cols)
 		for i := range x {
 			x[i] = float32(rng.NormFloat64() * gain / math.Sqrt(float64(cols)))
 		}
-		w.AddTensor(name, t, []uint64{uint64(cols), uint64(rows)}, Quantize(t, x))
+		add(Tensor{Name: name, Type: t, Shape: []uint64{uint64(cols), uint64(rows)}, Data: Quantize(t, x)})
 	}
 	norm := func(name string) {
 		x := make([]float32, c.Embedding)
 		for i := range x {
 			x[i] = float32(1 + 0.1*rng.NormFloat64())
 		}
-		w.AddTensor(name, tensor.F32, []uint64{uint64(c.Embedding)}, Quantize(tensor.F32, x))
+		add(Tensor{Name: name, Type: tensor.F32, Shape: []uint64{uint64(c.Embedding)}, Data: Quantize(tensor.F32, x)})
 	}
 	dim := c.Embedding / c.Heads
 	matrix("token_embd.weight", c.HeadType, Vocabulary, c.Embedding, 8)
@@ -169,9 +216,6 @@ func Llama(c Config) []byte {
 		matrix(p+"ffn_gate.weight", c.Weights, c.FeedForward, c.Embedding, 1)
 		matrix(p+"ffn_up.weight", c.Weights, c.FeedForward, c.Embedding, 1)
 		matrix(p+"ffn_down.weight", c.Weights, c.Embedding, c.FeedForward, 1)
-	}
-	if c.Change != nil {
-		c.Change(w)
 	}
 	var out bytes.Buffer
 	if _, err := w.WriteTo(&out); err != nil {

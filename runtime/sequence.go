@@ -1,0 +1,131 @@
+package runtime
+
+import (
+	"time"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/internal/kvcache"
+	"github.com/dunlin-go/dunlin/internal/sampler"
+	"github.com/dunlin-go/dunlin/tokenizer"
+)
+
+// sequence is one request from submission to its end. All but its stream
+// belongs to the engine's loop once it was submitted.
+type sequence struct {
+	stream *Stream
+	writer *StreamWriter
+	lease  *budget.Lease // what the request keeps in memory
+
+	prompt   []int32
+	capacity int            // most tokens of prompt and answer
+	pages    *kvcache.Lease // nil while it waits
+	done     int            // tokens whose keys and values are stored
+	last     int32          // the newest token, not computed yet
+	planned  int            // tokens in the step that is being run
+	rows     int            // rows of logits in that step
+	firstRow int
+
+	maxTokens   int // 0: up to capacity
+	ignoreEOS   bool
+	logprobs    bool
+	topLogprobs int
+	sampler     *sampler.Sampler
+	stopper     sampler.Stopper
+	decoder     *tokenizer.StreamDecoder
+	text        []byte // the newest token's text
+	generated   int
+
+	started, firstStep, firstToken time.Time
+
+	score *scoreRun // set for Score: the prompt is evaluated and nothing generated
+}
+
+// scoreRun gathers what Score returns.
+type scoreRun struct {
+	top    int
+	result Score
+}
+
+// prefilling reports whether tokens of the prompt are still to be computed.
+func (s *sequence) prefilling() bool { return s.done < len(s.prompt) }
+
+// accept takes the logits after the newest token: it chooses the next one and
+// sends it. The stream has room for two events. ended is true when the answer
+// is complete.
+func (s *sequence) accept(tok *tokenizer.Tokenizer, logits []float32, now time.Time) (ended bool, err error) {
+	// Rows beyond the tokenizer's vocabulary are padding: they have no text.
+	logits = logits[:min(len(logits), tok.Size())]
+	id, err := s.sampler.Next(logits)
+	if err != nil {
+		return true, NewError(CodeNumerics, err)
+	}
+	if s.generated == 0 {
+		s.firstToken = now
+	}
+	s.last = id
+	s.generated++
+	ev := Event{Kind: EventToken, Token: id}
+	if s.logprobs {
+		s.addLogprobs(&ev, logits)
+	}
+	finish := FinishReason(0)
+	if !s.ignoreEOS && tok.IsEndOfGeneration(id) {
+		finish = FinishStop
+	} else {
+		s.text = s.decoder.Add(s.text[:0], id)
+		var stopped bool
+		if ev.Text, stopped = s.stopper.Push(string(s.text)); stopped {
+			finish = FinishStop
+			s.decoder.Reset()
+		} else if s.generated == s.maxTokens || len(s.prompt)+s.generated >= s.capacity {
+			finish = FinishLength
+		}
+	}
+	s.writer.TrySend(ev)
+	if finish == 0 {
+		return false, nil
+	}
+	s.writer.TrySend(Event{
+		Kind: EventFinish, Text: s.rest(), Finish: finish,
+		Usage: Usage{PromptTokens: len(s.prompt), CompletionTokens: s.generated},
+		Timing: Timing{
+			Queue: s.firstStep.Sub(s.started), TimeToFirstToken: s.firstToken.Sub(s.started),
+			Prefill: s.firstToken.Sub(s.firstStep), Decode: now.Sub(s.firstToken),
+		},
+	})
+	return true, nil
+}
+
+// rest is the text that was held back, at the end of an answer.
+func (s *sequence) rest() string {
+	text, stopped := s.stopper.Push(string(s.decoder.Flush(nil)))
+	if !stopped {
+		text += s.stopper.Rest()
+	}
+	return text
+}
+
+func (s *sequence) addLogprobs(ev *Event, logits []float32) {
+	total := sampler.LogSumExp(logits)
+	ev.Logprob = float32(float64(logits[ev.Token]) - total)
+	for _, c := range sampler.TopK(nil, logits, s.topLogprobs) {
+		ev.TopLogprobs = append(ev.TopLogprobs, TokenLogprob{ID: c.ID, Logprob: float32(float64(c.Logit) - total)})
+	}
+}
+
+// add takes the logits after the prompt's token number at.
+func (r *scoreRun) add(prompt []int32, at int, logits []float32) error {
+	best, err := sampler.Argmax(logits)
+	if err != nil {
+		return NewError(CodeNumerics, err)
+	}
+	r.result.Argmax = append(r.result.Argmax, best)
+	if at+1 < len(prompt) {
+		r.result.Logprobs = append(r.result.Logprobs, float64(logits[prompt[at+1]])-sampler.LogSumExp(logits))
+		return nil
+	}
+	for _, c := range sampler.TopK(nil, logits, r.top) {
+		r.result.Top = append(r.result.Top, TokenLogit{ID: c.ID, Logit: c.Logit})
+	}
+	return nil
+}
