@@ -1,0 +1,126 @@
+package tokenizer
+
+import "unicode/utf8"
+
+// DecodeOptions says how tokens become text.
+type DecodeOptions struct {
+	// Special writes control tokens as their text; without it they stand for
+	// nothing.
+	Special bool
+}
+
+// AppendToken appends the bytes that one token stands for, which may be part of
+// a character. An id outside the vocabulary stands for nothing.
+func (t *Tokenizer) AppendToken(dst []byte, id ID, opt DecodeOptions) []byte {
+	if !t.texts.has(id) {
+		return dst
+	}
+	switch t.kinds[id] {
+	case Unknown, Control:
+		if !opt.Special {
+			return dst
+		}
+		return append(dst, t.texts.at(id)...)
+	case UserDefined:
+		return append(dst, t.texts.at(id)...)
+	}
+	return t.model.appendBytes(dst, id)
+}
+
+// Decode appends the bytes that ids stand for. They are UTF-8 where the ids came
+// from such a text; a model may generate others. [StreamDecoder] gives text that
+// is always valid.
+func (t *Tokenizer) Decode(dst []byte, ids []ID, opt DecodeOptions) []byte {
+	for _, id := range ids {
+		dst = t.AppendToken(dst, id, opt)
+	}
+	return dst
+}
+
+// Stream starts the decoding of tokens one by one.
+func (t *Tokenizer) Stream(opt DecodeOptions) *StreamDecoder {
+	return &StreamDecoder{t: t, opt: opt}
+}
+
+// StreamDecoder turns tokens into valid UTF-8 as they come. Bytes that may
+// become a character are held back until they do. Bytes that can't are replaced
+// by U+FFFD, one for each longest beginning of a character, as Unicode
+// recommends and as Python's bytes.decode("utf-8", "replace") does. It has one
+// user at a time.
+type StreamDecoder struct {
+	t    *Tokenizer
+	opt  DecodeOptions
+	held []byte
+}
+
+// Add appends the text that has become certain with one more token.
+func (d *StreamDecoder) Add(dst []byte, id ID) []byte {
+	d.held = d.t.AppendToken(d.held, id, d.opt)
+	return d.take(dst, false)
+}
+
+// Flush appends what was held back, which no token follows.
+func (d *StreamDecoder) Flush(dst []byte) []byte { return d.take(dst, true) }
+
+// Reset forgets what was held back.
+func (d *StreamDecoder) Reset() { d.held = d.held[:0] }
+
+// Held is the number of bytes held back.
+func (d *StreamDecoder) Held() int { return len(d.held) }
+
+func (d *StreamDecoder) take(dst []byte, final bool) []byte {
+	b := d.held
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		if r != utf8.RuneError || n > 1 {
+			dst = append(dst, b[:n]...)
+			b = b[n:]
+			continue
+		}
+		n, open := subpart(b)
+		if open && !final {
+			break
+		}
+		dst = utf8.AppendRune(dst, utf8.RuneError)
+		b = b[n:]
+	}
+	d.held = d.held[:copy(d.held, b)]
+	return dst
+}
+
+// subpart is the length of the longest prefix of b, which doesn't begin with a
+// character, that could begin one (at least 1); open is true where b ends there
+// and more bytes could complete it.
+func subpart(b []byte) (n int, open bool) {
+	need, low, high := 0, byte(0x80), byte(0xbf) // the range is the second byte's
+	switch c := b[0]; {
+	case c >= 0xc2 && c <= 0xdf:
+		need = 2
+	case c >= 0xe0 && c <= 0xef:
+		need = 3
+		if c == 0xe0 {
+			low = 0xa0 // below is overlong
+		} else if c == 0xed {
+			high = 0x9f // above are surrogates
+		}
+	case c >= 0xf0 && c <= 0xf4:
+		need = 4
+		if c == 0xf0 {
+			low = 0x90 // below is overlong
+		} else if c == 0xf4 {
+			high = 0x8f // above is past U+10FFFF
+		}
+	default:
+		return 1, false
+	}
+	for n = 1; n < need; n++ {
+		if n == len(b) {
+			return n, true
+		}
+		if b[n] < low || b[n] > high {
+			return n, false
+		}
+		low, high = 0x80, 0xbf
+	}
+	return n, false
+}
