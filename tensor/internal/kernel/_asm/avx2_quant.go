@@ -1,0 +1,452 @@
+package main
+
+import (
+	"fmt"
+
+	op "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// vec is short for what vector instructions work on.
+type vec = reg.VecVirtual
+
+func ymms(n int) []vec {
+	v := make([]vec, n)
+	for i := range v {
+		v[i] = c.YMM()
+	}
+	return v
+}
+
+// repeated broadcasts the dword to all lanes.
+func repeated(name string, v uint32) vec {
+	y := c.YMM()
+	c.VPBROADCASTD(data(name, v), y)
+	return y
+}
+
+// quantizeAVX2 is quantizeBlock over the blocks of a token.
+func quantizeAVX2() {
+	function("quantizeAVX2", "quantArgs", "quantises a token's blocks of 32.")
+	o := args()
+	x, blocks, q, scales, fix := o.load("x"), o.load("blocks"), o.load("q"), o.load("scales"), o.load("fix")
+	qStep, sStep, fixStep, offset := o.load("qStep"), o.load("sStep"), o.load("fixStep"), o.load("offset")
+	abs := repeated("abs", 0x7fffffff)
+	order := c.YMM()
+	c.VMOVDQU(data("packOrder", 0, 4, 1, 5, 2, 6, 3, 7), order)
+	one, most := c.XMM(), c.XMM()
+	c.VMOVSS(f32("one", 1), one)
+	c.VMOVSS(f32("most", 127), most)
+
+	c.Label("block")
+	v, m := ymms(4), ymms(4)
+	for i := range v {
+		c.VMOVUPS(at(x, 32*i), v[i])
+		c.VPAND(abs, v[i], m[i])
+	}
+	c.VPMAXSD(m[1], m[0], m[0])
+	c.VPMAXSD(m[3], m[2], m[2])
+	c.VPMAXSD(m[2], m[0], m[0])
+	top := reduce(m[0], c.VPMAXSD)
+	bits := c.GP32()
+	c.VMOVD(top, bits)
+	c.CMPL(bits, op.U32(0x7f800000))
+	c.JAE(op.LabelRef("nonfinite"))
+	d, inv := c.XMM(), c.XMM()
+	c.VDIVSS(most, top, d)
+	c.VMOVD(d, bits)
+	c.CMPL(bits, op.U32(0x00800000))
+	c.JB(op.LabelRef("nothing"))
+	c.VDIVSS(d, one, inv)
+	factor := c.YMM()
+	c.VBROADCASTSS(inv, factor)
+	for i := range v {
+		c.VMULPS(factor, v[i], m[i]) // x/d
+		c.VCVTPS2DQ(m[i], v[i])      // q
+		p := c.YMM()
+		c.VCVTDQ2PS(v[i], p)
+		c.VMULPS(p, m[i], m[i])
+	}
+	c.VADDPS(m[2], m[0], m[0])
+	c.VADDPS(m[3], m[1], m[1])
+	c.VADDPS(m[1], m[0], m[0])
+	fit := reduce(m[0], c.VADDPS)
+	sum, other := c.YMM(), c.YMM()
+	c.VPADDD(v[1], v[0], sum)
+	c.VPADDD(v[3], v[2], other)
+	c.VPADDD(other, sum, sum)
+	total := reduce(sum, c.VPADDD)
+	c.VPACKSSDW(v[1], v[0], v[0])
+	c.VPACKSSDW(v[3], v[2], v[2])
+	c.VPMADDWD(v[0], v[0], sum)
+	c.VPMADDWD(v[2], v[2], other)
+	c.VPADDD(other, sum, sum)
+	squares := reduce(sum, c.VPADDD)
+	c.VCVTDQ2PS(squares, squares)
+	c.VDIVSS(squares, fit, fit)
+	c.VMULSS(fit, d, d)
+	c.VPACKSSWB(v[2], v[0], v[0])
+	c.VPERMD(v[0], order, v[0])
+	c.VMOVDQU(v[0], at(q, 0))
+	s := c.XMM()
+	c.VCVTDQ2PS(total, s)
+	c.VMULSS(d, s, s)
+	n := c.GP32()
+	c.VMOVD(total, n)
+	c.SHLL(op.U8(7), n)
+	c.NEGL(n)
+
+	c.Label("store")
+	c.VMOVSS(d, at(scales, 0))
+	c.VMOVSS(s, op.Mem{Base: scales, Index: offset, Scale: 1})
+	c.MOVL(n, at(fix, 0))
+	c.ADDQ(op.U8(128), x)
+	c.ADDQ(qStep, q)
+	c.ADDQ(sStep, scales)
+	c.ADDQ(fixStep, fix)
+	c.DECQ(blocks)
+	c.JNZ(op.LabelRef("block"))
+	leave()
+
+	c.Label("nonfinite")
+	c.VMOVSS(data("nan", 0x7fc00000), d)
+	c.JMP(op.LabelRef("empty"))
+	c.Label("nothing")
+	c.VPXOR(d, d, d)
+	c.Label("empty")
+	zero := c.YMM()
+	c.VPXOR(zero, zero, zero)
+	c.VMOVDQU(zero, at(q, 0))
+	c.VMOVAPS(d, s)
+	c.XORL(n, n)
+	c.JMP(op.LabelRef("store"))
+}
+
+// reduce folds the eight dwords of y into the first of an XMM register.
+func reduce(y vec, fold func(...op.Op)) vec {
+	x, t := c.XMM(), c.XMM()
+	c.VEXTRACTI128(op.U8(1), y, x)
+	fold(y.AsX(), x, x)
+	c.VPSHUFD(op.U8(0x4e), x, t)
+	fold(t, x, x)
+	c.VPSHUFD(op.U8(0xb1), x, t)
+	fold(t, x, x)
+	return x
+}
+
+// transposeAVX2 turns v, where lane l of v[i] holds four dwords of row 4l+i,
+// into vectors that hold dword j of the eight rows in order.
+func transposeAVX2(v []vec) {
+	t := ymms(4)
+	c.VPUNPCKLDQ(v[1], v[0], t[0])
+	c.VPUNPCKHDQ(v[1], v[0], t[1])
+	c.VPUNPCKLDQ(v[3], v[2], t[2])
+	c.VPUNPCKHDQ(v[3], v[2], t[3])
+	c.VPUNPCKLQDQ(t[2], t[0], v[0])
+	c.VPUNPCKHQDQ(t[2], t[0], v[1])
+	c.VPUNPCKLQDQ(t[3], t[1], v[2])
+	c.VPUNPCKHQDQ(t[3], t[1], v[3])
+}
+
+// transposeAddAVX2 adds up the four dwords that each row has in v: the sums of
+// the eight rows in order.
+func transposeAddAVX2(v []vec) vec {
+	t := ymms(4)
+	c.VPUNPCKLDQ(v[1], v[0], t[0])
+	c.VPUNPCKHDQ(v[1], v[0], t[1])
+	c.VPUNPCKLDQ(v[3], v[2], t[2])
+	c.VPUNPCKHDQ(v[3], v[2], t[3])
+	c.VPADDD(t[1], t[0], t[0])
+	c.VPADDD(t[3], t[2], t[2])
+	c.VPUNPCKLQDQ(t[2], t[0], t[1])
+	c.VPUNPCKHQDQ(t[2], t[0], t[3])
+	c.VPADDD(t[3], t[1], t[1])
+	return t[1]
+}
+
+// loadRowsAVX2 loads 16 bytes of each of eight rows, as transposeAVX2 takes
+// them.
+func loadRowsAVX2(r *rows, first, off int) []vec {
+	v := ymms(4)
+	for i := range v {
+		// Not a load of 16 bytes: avo would think the rest of v[i] in use before.
+		c.VBROADCASTI128(r.at(first+i, off), v[i])
+	}
+	for i := range v {
+		c.VINSERTI128(op.U8(1), r.at(first+4+i, off), v[i], v[i])
+	}
+	return v
+}
+
+// scalesQ41AVX2 loads d and m of eight rows.
+func scalesQ41AVX2(r *rows, first int) (d, m vec) {
+	a, b, t, u, zero := c.XMM(), c.XMM(), c.XMM(), c.XMM(), c.XMM()
+	c.VMOVD(r.at(first, 0), a)
+	c.VMOVD(r.at(first+4, 0), b)
+	for i := 1; i < 4; i++ {
+		c.VPINSRD(op.U8(i), r.at(first+i, 0), a, a)
+		c.VPINSRD(op.U8(i), r.at(first+4+i, 0), b, b)
+	}
+	c.VPSRLD(op.U8(16), a, t)
+	c.VPSRLD(op.U8(16), b, u)
+	c.VPACKUSDW(u, t, t)
+	c.VPXOR(zero, zero, zero)
+	c.VPBLENDW(op.U8(0xaa), zero, a, a)
+	c.VPBLENDW(op.U8(0xaa), zero, b, b)
+	c.VPACKUSDW(b, a, a)
+	d, m = c.YMM(), c.YMM()
+	c.VCVTPH2PS(a, d)
+	c.VCVTPH2PS(t, m)
+	return d, m
+}
+
+// scalesQ80AVX2 loads d of eight rows.
+func scalesQ80AVX2(r *rows, first int) vec {
+	x, d := c.XMM(), c.YMM()
+	c.VPXOR(x, x, x)
+	for i := range 8 {
+		c.VPINSRW(op.U8(i), r.at(first+i, 0), x, x)
+	}
+	c.VCVTPH2PS(x, d)
+	return d
+}
+
+// unpackAVX2 unpacks a group of 16 rows into a panel.
+func unpackAVX2() {
+	function("unpackQ41AVX2", "mulArgs", "unpacks a group of Q4_1 rows.")
+	unpackLoop(q41Bytes, func(r *rows, panel reg.GPVirtual, low vec) {
+		for h := range 2 {
+			v := loadRowsAVX2(r, 8*h, 4)
+			transposeAVX2(v)
+			for j := range v {
+				t := c.YMM()
+				c.VPAND(low, v[j], t)
+				c.VMOVDQU(t, at(panel, 64*j+32*h))
+				c.VPSRLW(op.U8(4), v[j], v[j])
+				c.VPAND(low, v[j], v[j])
+				c.VMOVDQU(v[j], at(panel, 64*(4+j)+32*h))
+			}
+			d, m := scalesQ41AVX2(r, 8*h)
+			c.VMOVUPS(d, at(panel, panelD+32*h))
+			c.VMOVUPS(m, at(panel, panelM+32*h))
+		}
+	})
+	function("unpackQ80AVX2", "mulArgs", "unpacks a group of Q8_0 rows; the bytes stay signed.")
+	unpackLoop(q80Bytes, func(r *rows, panel reg.GPVirtual, _ vec) {
+		for h := range 2 {
+			for half := range 2 {
+				v := loadRowsAVX2(r, 8*h, 2+16*half)
+				transposeAVX2(v)
+				for j := range v {
+					c.VMOVDQU(v[j], at(panel, 64*(4*half+j)+32*h))
+				}
+			}
+			c.VMOVUPS(scalesQ80AVX2(r, 8*h), at(panel, panelD+32*h))
+		}
+	})
+}
+
+func unpackLoop(block int, body func(r *rows, panel reg.GPVirtual, low vec)) {
+	o := args()
+	w := o.load("w")
+	ahead := newPrefetcher(o, w)
+	blocks, panel := o.load("blocks"), o.load("panel")
+	r := newRows(w, o.load("row"))
+	low := repeated("lowNibbles", 0x0f0f0f0f)
+	c.Label("block")
+	ahead.fetch(16 * block)
+	body(r, panel, low)
+	r.advance(block)
+	c.ADDQ(op.U32(panelBytes), panel)
+	c.DECQ(blocks)
+	c.JNZ(op.LabelRef("block"))
+	leave()
+}
+
+// tileAVX2 multiplies a panel with n tokens. The integer sums take the
+// registers; the float accumulators live in memory.
+func tileAVX2(f string, n int) {
+	function(fmt.Sprintf("tile%sx%dAVX2", f, n), "mulArgs", fmt.Sprintf("multiplies a panel of %s rows with %d tokens.", f, n))
+	q41 := f == "Q41"
+	o := args()
+	panel, q, scales := o.load("panel"), o.load("q"), o.load("scales")
+	acc, blocks := o.load("acc"), o.load("blocks")
+	qStep, sStep, offset := o.load("qStep"), o.load("sStep"), o.load("offset")
+	zero := c.YMM()
+	c.VPXOR(zero, zero, zero)
+	for i := range 2 * n {
+		c.VMOVUPS(zero, at(acc, 32*i))
+	}
+	ones := repeated("ones", 0x00010001)
+
+	c.Label("block")
+	sums := ymms(2 * n)
+	for j := range 8 {
+		w := ymms(2)
+		for h := range w {
+			c.VMOVDQU(at(panel, 64*j+32*h), w[h])
+		}
+		size := w // of the signed bytes of Q8_0
+		if !q41 {
+			size = ymms(2)
+			for h := range w {
+				c.VPABSB(w[h], size[h])
+			}
+		}
+		for t := range n {
+			a := c.YMM()
+			c.VPBROADCASTD(at(q, 32*t+4*j), a)
+			for h := range w {
+				sum := sums[2*t+h]
+				to := sum
+				if j > 0 {
+					to = c.YMM()
+				}
+				if q41 {
+					// Eight products of 15*127 twice fit int16.
+					c.VPMADDUBSW(a, w[h], to)
+					if j > 0 {
+						c.VPADDW(to, sum, sum)
+					}
+					continue
+				}
+				c.VPSIGNB(w[h], a, to)
+				c.VPMADDUBSW(to, size[h], to)
+				c.VPMADDWD(ones, to, to)
+				if j > 0 {
+					c.VPADDD(to, sum, sum)
+				}
+			}
+		}
+	}
+	for t := range n {
+		d, s := c.YMM(), c.YMM()
+		c.VBROADCASTSS(at(scales, 4*t), d)
+		if q41 {
+			c.VBROADCASTSS(op.Mem{Base: scales, Index: offset, Scale: 1, Disp: 4 * t}, s)
+		}
+		for h := range 2 {
+			sum, dd, to := sums[2*t+h], c.YMM(), c.YMM()
+			if q41 {
+				c.VPMADDWD(ones, sum, sum)
+			}
+			c.VMULPS(at(panel, panelD+32*h), d, dd)
+			c.VMOVUPS(at(acc, 64*t+32*h), to)
+			c.VCVTDQ2PS(sum, sum)
+			c.VFMADD231PS(sum, dd, to)
+			if q41 {
+				c.VFMADD231PS(at(panel, panelM+32*h), s, to)
+			}
+			c.VMOVUPS(to, at(acc, 64*t+32*h))
+		}
+	}
+	c.ADDQ(op.U32(panelBytes), panel)
+	c.ADDQ(qStep, q)
+	c.ADDQ(sStep, scales)
+	c.DECQ(blocks)
+	c.JNZ(op.LabelRef("block"))
+	o = args()
+	out, stride := o.load("out"), o.load("stride")
+	for t := range n {
+		for h := range 2 {
+			v := c.YMM()
+			c.VMOVUPS(at(acc, 64*t+32*h), v)
+			c.VMOVUPS(v, at(out, 32*h))
+		}
+		c.ADDQ(stride, out)
+	}
+	leave()
+}
+
+// streamAVX2 multiplies groups of rows with one token, straight from memory.
+func streamAVX2() {
+	function("streamQ41AVX2", "mulArgs", "multiplies groups of Q4_1 rows with one token.")
+	low, ones := repeated("lowNibbles", 0x0f0f0f0f), repeated("ones", 0x00010001)
+	streamLoopAVX2(q41Bytes, true, func(r *rows, first int, q reg.GPVirtual) vec {
+		lo, hi := loadRowsAVX2(r, first, 4), ymms(4)
+		a, b := c.YMM(), c.YMM()
+		c.VBROADCASTI128(at(q, 0), a)
+		c.VBROADCASTI128(at(q, 16), b)
+		for i := range lo {
+			c.VPSRLW(op.U8(4), lo[i], hi[i])
+			c.VPAND(low, lo[i], lo[i])
+			c.VPAND(low, hi[i], hi[i])
+			c.VPMADDUBSW(a, lo[i], lo[i])
+			c.VPMADDUBSW(b, hi[i], hi[i])
+			c.VPADDW(hi[i], lo[i], lo[i])
+			c.VPMADDWD(ones, lo[i], lo[i])
+		}
+		return transposeAddAVX2(lo)
+	})
+	function("streamQ80AVX2", "mulArgs", "multiplies groups of Q8_0 rows with one token.")
+	ones = repeated("ones", 0x00010001)
+	streamLoopAVX2(q80Bytes, false, func(r *rows, first int, q reg.GPVirtual) vec {
+		var v [2][]vec
+		for half := range v {
+			v[half] = loadRowsAVX2(r, first, 2+16*half)
+			a := c.YMM()
+			c.VBROADCASTI128(at(q, 16*half), a)
+			for _, w := range v[half] {
+				signed := c.YMM()
+				c.VPSIGNB(w, a, signed)
+				c.VPABSB(w, w)
+				c.VPMADDUBSW(signed, w, w)
+				c.VPMADDWD(ones, w, w)
+			}
+		}
+		for i := range v[0] {
+			c.VPADDD(v[1][i], v[0][i], v[0][i])
+		}
+		return transposeAddAVX2(v[0])
+	})
+}
+
+// streamLoopAVX2 is the frame of a stream: dot gives the integer products of
+// eight rows' blocks.
+func streamLoopAVX2(block int, q41 bool, dot func(r *rows, first int, q reg.GPVirtual) vec) {
+	o := args()
+	w, out, groups := o.load("w"), o.load("out"), o.load("groups")
+	ahead := newPrefetcher(o, w)
+	r := newRows(w, o.load("row"))
+
+	c.Label("group")
+	o = args()
+	q, scales, blocks := o.load("q"), o.load("scales"), o.load("blocks")
+	acc := ymms(2)
+	for _, a := range acc {
+		c.VXORPS(a, a, a)
+	}
+	c.Label("block")
+	ahead.fetch(16 * block)
+	for h := range acc {
+		sum := dot(r, 8*h, q)
+		c.VCVTDQ2PS(sum, sum)
+		var d, m vec
+		if q41 {
+			d, m = scalesQ41AVX2(r, 8*h)
+		} else {
+			d = scalesQ80AVX2(r, 8*h)
+		}
+		da := c.YMM()
+		c.VBROADCASTSS(at(scales, 0), da)
+		c.VMULPS(da, d, d)
+		c.VFMADD231PS(sum, d, acc[h])
+		if q41 {
+			c.VBROADCASTSS(at(scales, 4), da) // one token: s is next to d
+			c.VFMADD231PS(da, m, acc[h])
+		}
+	}
+	r.advance(block)
+	c.ADDQ(op.U8(32), q)
+	c.ADDQ(op.U8(8), scales)
+	c.DECQ(blocks)
+	c.JNZ(op.LabelRef("block"))
+	for h := range acc {
+		c.VMOVUPS(acc[h], at(out, 32*h))
+	}
+	c.ADDQ(op.U8(64), out)
+	r.nextGroup()
+	c.DECQ(groups)
+	c.JNZ(op.LabelRef("group"))
+	leave()
+}

@@ -1,0 +1,354 @@
+package main
+
+import (
+	"fmt"
+
+	op "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// avx512 generates the kernels for CPUs with AVX-512 (F, BW, DQ, VL) and VNNI.
+// Elementwise operations stay with AVX2: they wait for memory.
+func avx512() {
+	for _, f := range []quant{q41, q80} {
+		f.unpack()
+		for n := 1; n <= 16; n++ {
+			f.tile(n)
+		}
+		f.stream()
+		for n := 2; n <= 16; n++ {
+			f.fused(n)
+		}
+	}
+	for _, f := range []string{"F32", "F16"} {
+		for n := 1; n <= 6; n++ {
+			dot(wide16, f, 4, n)
+			dot(wide16, f, 1, n)
+		}
+		accumulate(wide16, f)
+	}
+}
+
+// quant is a quantised format, as far as the kernels of AVX-512 differ in it.
+type quant struct {
+	name    string
+	bytes   int // of a block
+	offsets bool
+	pattern uint32 // low nibbles, or the sign bits that make int8 uint8
+}
+
+var (
+	q41 = quant{"Q41", q41Bytes, true, 0x0f0f0f0f}
+	q80 = quant{"Q80", q80Bytes, false, 0x80808080}
+)
+
+func zmms(n int) []vec { return wide16.vecs(n) }
+
+// begin starts a function and loads its constant.
+func (f quant) begin(name, doc string) vec {
+	function(name, "mulArgs", doc)
+	z := c.ZMM()
+	c.VPBROADCASTD(data(f.name+"pattern", f.pattern), z)
+	return z
+}
+
+// laneMasks are the opmasks of the second, third and fourth dword.
+func laneMasks() [4]reg.OpmaskVirtual {
+	var k [4]reg.OpmaskVirtual
+	for i := 1; i < 4; i++ {
+		k[i] = c.K()
+		r := c.GP32()
+		c.MOVL(op.U32(1<<i), r)
+		c.KMOVW(r, k[i])
+	}
+	return k
+}
+
+// load16 loads 16 bytes of each of the 16 rows: lane l of v[i] has row 4l+i.
+func load16(r *rows, off int) []vec {
+	v := zmms(4)
+	for i := range v {
+		c.VBROADCASTI32X4(r.at(i, off), v[i])
+	}
+	for l := 1; l < 4; l++ {
+		for i := range v {
+			c.VINSERTI32X4(op.U8(l), r.at(4*l+i, off), v[i], v[i])
+		}
+	}
+	return v
+}
+
+// transpose turns what load16 gives into dword j of the 16 rows in order.
+func transpose(v []vec) []vec {
+	t, u := zmms(4), zmms(4)
+	c.VPUNPCKLDQ(v[1], v[0], t[0])
+	c.VPUNPCKHDQ(v[1], v[0], t[1])
+	c.VPUNPCKLDQ(v[3], v[2], t[2])
+	c.VPUNPCKHDQ(v[3], v[2], t[3])
+	c.VPUNPCKLQDQ(t[2], t[0], u[0])
+	c.VPUNPCKHQDQ(t[2], t[0], u[1])
+	c.VPUNPCKLQDQ(t[3], t[1], u[2])
+	c.VPUNPCKHQDQ(t[3], t[1], u[3])
+	return u
+}
+
+// transposeAdd adds up the four dwords that each row has in v.
+func transposeAdd(v []vec) vec {
+	t := zmms(4)
+	c.VPUNPCKLDQ(v[1], v[0], t[0])
+	c.VPUNPCKHDQ(v[1], v[0], t[1])
+	c.VPUNPCKLDQ(v[3], v[2], t[2])
+	c.VPUNPCKHDQ(v[3], v[2], t[3])
+	c.VPADDD(t[1], t[0], t[0])
+	c.VPADDD(t[3], t[2], t[2])
+	c.VPUNPCKLQDQ(t[2], t[0], t[1])
+	c.VPUNPCKHQDQ(t[2], t[0], t[3])
+	c.VPADDD(t[3], t[1], t[1])
+	return t[1]
+}
+
+// scales loads d, and m where there is one, of the 16 rows. The first dword of
+// a block has both; masked broadcasts are the fastest way to gather them.
+func (f quant) scales(r *rows, k [4]reg.OpmaskVirtual) (d, m vec) {
+	x := zmms(4)
+	for l := range x {
+		c.VPBROADCASTD(r.at(4*l, 0), x[l])
+	}
+	for i := 1; i < 4; i++ {
+		for l := range x {
+			c.VPBROADCASTD(r.at(4*l+i, 0), k[i], x[l].AsX())
+		}
+	}
+	c.VINSERTI32X4(op.U8(1), x[1].AsX(), x[0], x[0])
+	c.VINSERTI32X4(op.U8(2), x[2].AsX(), x[0], x[0])
+	c.VINSERTI32X4(op.U8(3), x[3].AsX(), x[0], x[0])
+	half := c.YMM()
+	d, m = c.ZMM(), c.ZMM()
+	c.VPMOVDW(x[0], half)
+	c.VCVTPH2PS(half, d)
+	if f.offsets {
+		c.VPSRLD(op.U8(16), x[0], x[0])
+		c.VPMOVDW(x[0], half)
+		c.VCVTPH2PS(half, m)
+	}
+	return d, m
+}
+
+// bytes8 loads a block of the 16 rows as uint8: bytes 4j..4j+3 in vector j, or
+// untransposed in lanes.
+func (f quant) bytes8(r *rows, pattern vec, order func([]vec) []vec) []vec {
+	if f.offsets {
+		lo, hi := order(load16(r, 4)), zmms(4)
+		for i := range lo {
+			c.VPSRLW(op.U8(4), lo[i], hi[i])
+			c.VPANDD(pattern, lo[i], lo[i])
+			c.VPANDD(pattern, hi[i], hi[i])
+		}
+		return append(lo, hi...)
+	}
+	v := append(order(load16(r, 2)), order(load16(r, 18))...)
+	for i := range v {
+		c.VPXORD(pattern, v[i], v[i])
+	}
+	return v
+}
+
+func (f quant) unpack() {
+	pattern := f.begin("unpack"+f.name+"AVX512", "unpacks a group of rows as uint8.")
+	o := args()
+	w := o.load("w")
+	ahead := newPrefetcher(o, w)
+	blocks, panel := o.load("blocks"), o.load("panel")
+	r := newRows(w, o.load("row"))
+	k := laneMasks()
+	c.Label("block")
+	ahead.fetch(16 * f.bytes)
+	for j, v := range f.bytes8(r, pattern, transpose) {
+		c.VMOVDQU64(v, at(panel, 64*j))
+	}
+	d, m := f.scales(r, k)
+	c.VMOVUPS(d, at(panel, panelD))
+	if f.offsets {
+		c.VMOVUPS(m, at(panel, panelM))
+	}
+	r.advance(f.bytes)
+	c.ADDQ(op.U32(panelBytes), panel)
+	c.DECQ(blocks)
+	c.JNZ(op.LabelRef("block"))
+	leave()
+}
+
+// tokens is a walk over the blocks of a tile of n tokens, which are side by
+// side: steps and the distance from d to s are constants.
+type tokens struct {
+	n              int
+	q, scales, fix reg.GPVirtual
+}
+
+func (f quant) tokens(o operands, n int) tokens {
+	t := tokens{n: n, q: o.load("q"), scales: o.load("scales")}
+	if !f.offsets {
+		t.fix = o.load("fix")
+	}
+	return t
+}
+
+func (f quant) advance(t tokens) {
+	c.ADDQ(op.I32(32*t.n), t.q)
+	c.ADDQ(op.I32(8*t.n), t.scales)
+	if !f.offsets {
+		c.ADDQ(op.I32(4*t.n), t.fix)
+	}
+}
+
+// multiply adds a block's products with each token to acc. Two tokens are
+// interleaved: one leaves the multipliers waiting, four bring nothing.
+func (f quant) multiply(t tokens, w []vec, d, m vec, acc []vec) {
+	sums, scales := zmms(2), zmms(2)
+	for first := 0; first < t.n; first += 2 {
+		if t.n-first == 1 {
+			sums = sums[:1]
+		}
+		for i, s := range sums {
+			if f.offsets {
+				c.VPXORD(s, s, s)
+			} else {
+				c.VPBROADCASTD(at(t.fix, 4*(first+i)), s)
+			}
+		}
+		for j := range w {
+			for i, s := range sums {
+				c.VPDPBUSD_BCST(at(t.q, 32*(first+i)+4*j), w[j], s)
+			}
+		}
+		for i := range sums {
+			c.VMULPS_BCST(at(t.scales, 4*(first+i)), d, scales[i])
+		}
+		for _, s := range sums {
+			c.VCVTDQ2PS(s, s)
+		}
+		for i, s := range sums {
+			c.VFMADD231PS(s, scales[i], acc[first+i])
+		}
+		if f.offsets {
+			for i := range sums {
+				c.VFMADD231PS_BCST(at(t.scales, 4*(t.n+first+i)), m, acc[first+i])
+			}
+		}
+	}
+}
+
+// store writes the accumulators to out, a stride apart.
+func store(acc []vec, out reg.GPVirtual) {
+	to := c.GP64()
+	c.MOVQ(out, to)
+	for i, a := range acc {
+		c.VMOVUPS(a, at(to, 0))
+		if i < len(acc)-1 {
+			c.ADDQ(args().at("stride"), to)
+		}
+	}
+}
+
+// tile multiplies a panel with a tile of n tokens.
+func (f quant) tile(n int) {
+	function(fmt.Sprintf("tile%sx%dAVX512", f.name, n), "mulArgs", fmt.Sprintf("multiplies a panel with a tile of %d tokens.", n))
+	o := args()
+	panel, blocks := o.load("panel"), o.load("blocks")
+	t := f.tokens(o, n)
+	acc := zmms(n)
+	for _, a := range acc {
+		c.VPXORD(a, a, a)
+	}
+	c.Label("block")
+	w, d, m := zmms(8), c.ZMM(), c.ZMM()
+	for j := range w {
+		c.VMOVDQU64(at(panel, 64*j), w[j])
+	}
+	c.VMOVUPS(at(panel, panelD), d)
+	if f.offsets {
+		c.VMOVUPS(at(panel, panelM), m)
+	}
+	f.multiply(t, w, d, m, acc)
+	f.advance(t)
+	c.ADDQ(op.U32(panelBytes), panel)
+	c.DECQ(blocks)
+	c.JNZ(op.LabelRef("block"))
+	store(acc, args().load("out"))
+	leave()
+}
+
+// fused multiplies groups of rows with a tile of n tokens, unpacking them in
+// registers.
+func (f quant) fused(n int) {
+	pattern := f.begin(fmt.Sprintf("fused%sx%dAVX512", f.name, n), fmt.Sprintf("multiplies groups of rows with a tile of %d tokens.", n))
+	k := laneMasks()
+	f.groups(n, func(r *rows, t tokens, acc []vec) {
+		d, m := f.scales(r, k)
+		w := f.bytes8(r, pattern, transpose)
+		f.multiply(t, w, d, m, acc)
+	})
+}
+
+// stream multiplies groups of rows with one token: four rows a vector, which a
+// transposing add turns into lanes, once for all 32 elements.
+func (f quant) stream() {
+	pattern := f.begin("stream"+f.name+"AVX512", "multiplies groups of rows with one token.")
+	k := laneMasks()
+	f.groups(1, func(r *rows, t tokens, acc []vec) {
+		w := f.bytes8(r, pattern, func(v []vec) []vec { return v })
+		a := zmms(2)
+		sums := zmms(4)
+		for h := range a {
+			c.VBROADCASTI32X4(at(t.q, 16*h), a[h])
+		}
+		for i, s := range sums {
+			c.VPXORD(s, s, s)
+			c.VPDPBUSD(a[0], w[i], s)
+		}
+		for i, s := range sums {
+			c.VPDPBUSD(a[1], w[4+i], s)
+		}
+		sum := transposeAdd(sums)
+		if !f.offsets {
+			c.VPADDD_BCST(at(t.fix, 0), sum, sum)
+		}
+		d, m := f.scales(r, k)
+		c.VMULPS_BCST(at(t.scales, 0), d, d)
+		c.VCVTDQ2PS(sum, sum)
+		c.VFMADD231PS(sum, d, acc[0])
+		if f.offsets {
+			c.VFMADD231PS_BCST(at(t.scales, 4), m, acc[0])
+		}
+	})
+}
+
+// groups is the frame of fused and stream: block adds a block of 16 rows to the
+// accumulators.
+func (f quant) groups(n int, block func(r *rows, t tokens, acc []vec)) {
+	o := args()
+	w, out, groups := o.load("w"), o.load("out"), o.load("groups")
+	ahead := newPrefetcher(o, w)
+	r := newRows(w, o.load("row"))
+
+	c.Label("group")
+	o = args()
+	t, blocks := f.tokens(o, n), o.load("blocks")
+	acc := zmms(n)
+	for _, a := range acc {
+		c.VPXORD(a, a, a)
+	}
+	c.Label("block")
+	ahead.fetch(16 * f.bytes)
+	block(r, t, acc)
+	r.advance(f.bytes)
+	f.advance(t)
+	c.DECQ(blocks)
+	c.JNZ(op.LabelRef("block"))
+	store(acc, out)
+	c.ADDQ(op.U8(64), out)
+	r.nextGroup()
+	c.DECQ(groups)
+	c.JNZ(op.LabelRef("group"))
+	leave()
+}

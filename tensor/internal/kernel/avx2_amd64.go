@@ -1,0 +1,221 @@
+//go:build !purego
+
+package kernel
+
+import (
+	"math"
+	"unsafe"
+)
+
+// avx2 is the implementation for CPUs with AVX2, FMA and F16C. Its methods take
+// whole vectors to the assembly and leave tails to portable Go where that gives
+// the same bits.
+type avx2 struct{ generic }
+
+var quantAVX2 = [formats]quantKernels{
+	Q8_0: {
+		direct: [tileTokens + 1]func(*mulArgs){1: streamQ80AVX2},
+		unpack: unpackQ80AVX2,
+		tile:   [tileTokens + 1]func(*mulArgs){1: tileQ80x1AVX2, tileQ80x2AVX2, tileQ80x3AVX2, tileQ80x4AVX2},
+		tokens: 4,
+	},
+	Q4_1: {
+		direct: [tileTokens + 1]func(*mulArgs){1: streamQ41AVX2},
+		unpack: unpackQ41AVX2,
+		tile:   [tileTokens + 1]func(*mulArgs){1: tileQ41x1AVX2, tileQ41x2AVX2, tileQ41x3AVX2, tileQ41x4AVX2},
+		tokens: 4,
+	},
+}
+
+func (avx2) mulQ(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, stride int, sc *Scratch) {
+	quantAVX2[f].mul(f, w, k, lo, hi, a, out, stride, sc)
+}
+
+var dotF32AVX2 = dotKernels{tokens: 3, by: [7]dotShape{
+	1: {4, dotF32r4t1AVX2, dotF32r1t1AVX2},
+	2: {2, dotF32r2t2AVX2, dotF32r1t2AVX2},
+	3: {2, dotF32r2t3AVX2, dotF32r1t3AVX2},
+}}
+
+var dotF16AVX2 = dotKernels{tokens: 3, by: [7]dotShape{
+	1: {4, dotF16r4t1AVX2, dotF16r1t1AVX2},
+	2: {2, dotF16r2t2AVX2, dotF16r1t2AVX2},
+	3: {2, dotF16r2t3AVX2, dotF16r1t3AVX2},
+}}
+
+func (avx2) mulF(f Format, w []byte, k, lo, hi int, x []float32, tokens int, out []float32, stride int, sc *Scratch) {
+	mulF(&dotF32AVX2, &dotF16AVX2, f, w, k, lo, hi, x, tokens, out, stride, sc)
+}
+
+func (g avx2) scoresF16(q []float32, keys []uint16, out []float32) {
+	if len(q)%lanes != 0 {
+		g.generic.scoresF16(q, keys, out)
+		return
+	}
+	for j, n := 0, 0; j < len(out); j += n {
+		var p dotArgs
+		if n = p.keys(q, ptr(keys[j*len(q):]), 2*len(q), 4, out[j:]); n > 1 {
+			dotF16r4t1AVX2(&p)
+		} else {
+			dotF16r1t1AVX2(&p)
+		}
+	}
+}
+
+func (g avx2) scoresF32(q, keys, out []float32) {
+	if len(q)%lanes != 0 {
+		g.generic.scoresF32(q, keys, out)
+		return
+	}
+	for j, n := 0, 0; j < len(out); j += n {
+		var p dotArgs
+		if n = p.keys(q, ptr(keys[j*len(q):]), 4*len(q), 4, out[j:]); n > 1 {
+			dotF32r4t1AVX2(&p)
+		} else {
+			dotF32r1t1AVX2(&p)
+		}
+	}
+}
+
+func (g avx2) accumulateF16(p []float32, values []uint16, acc []float32) {
+	d := len(acc)
+	if d%lanes != 0 {
+		g.generic.accumulateF16(p, values, acc)
+		return
+	}
+	for j := 0; j < len(p); j += valueStep(d) {
+		accumulateF16AVX2(&sumArgs{p: ptr(p[j:]), values: ptr(values[j*d:]), acc: ptr(acc), n: d, count: min(valueStep(d), len(p)-j), step: 2 * d})
+	}
+}
+
+func (g avx2) accumulateF32(p, values, acc []float32) {
+	d := len(acc)
+	if d%lanes != 0 {
+		g.generic.accumulateF32(p, values, acc)
+		return
+	}
+	for j := 0; j < len(p); j += valueStep(d) {
+		accumulateF32AVX2(&sumArgs{p: ptr(p[j:]), values: ptr(values[j*d:]), acc: ptr(acc), n: d, count: min(valueStep(d), len(p)-j), step: 4 * d})
+	}
+}
+
+// sumSquares is the dot product of x with itself; a tail comes last.
+func (avx2) sumSquares(x []float32) float32 {
+	var sum, part float32
+	for n := chunk(len(x)); n > 0; n = chunk(len(x)) {
+		dotF32r1t1AVX2(&dotArgs{w: ptr(x), row: 4 * n, groups: 1, x: ptr(x), n: n, out: unsafe.Pointer(&part)})
+		sum += part
+		x = x[n:]
+	}
+	return sum + dotF32(x, x)
+}
+
+// quantBlocks bounds the blocks of one call of quantizeAVX2.
+const quantBlocks = 1 << 10
+
+func (avx2) quantize(a *Acts, x []float32, lo, hi int) {
+	blocks := a.k / BlockLen
+	for t := lo; t < hi; t++ {
+		first, n := a.tile(t)
+		for b := 0; b < blocks; b += quantBlocks {
+			at := first + b*n
+			i := t % tileTokens
+			quantizeAVX2(&quantArgs{
+				x: ptr(x[t*a.k+b*BlockLen:]), blocks: min(quantBlocks, blocks-b),
+				q: ptr(a.q[(at+i)*BlockLen:]), scales: ptr(a.scales[2*at+i:]), fix: ptr(a.fix[at+i:]),
+				qStep: BlockLen * n, sStep: 8 * n, fixStep: 4 * n, offset: 4 * n,
+			})
+		}
+	}
+}
+
+// vecCall bounds the elements of one call of the elementwise kernels.
+const vecCall = 1 << 13
+
+// chunk is how many of n elements the next call takes; portable Go gets what
+// is left at the end.
+func chunk(n int) int { return min(n&^(lanes-1), vecCall) }
+
+func (g avx2) dequantize(f Format, dst []float32, src []byte) {
+	for len(dst) > 0 {
+		n := min(vecCall, len(dst))
+		size := n / BlockLen * blockBytes[f]
+		p := vecArgs{dst: ptr(dst), x: ptr(src), n: n}
+		switch f {
+		case Q8_0:
+			dequantizeQ80AVX2(&p)
+		case Q4_1:
+			dequantizeQ41AVX2(&p)
+		case F16:
+			fromF16AVX2(&p)
+		default:
+			g.generic.dequantize(f, dst[:n], src[:size])
+		}
+		dst, src = dst[n:], src[size:]
+	}
+}
+
+func (g avx2) toF16(dst []uint16, src []float32) {
+	for n := chunk(len(src)); n > 0; n = chunk(len(src)) {
+		toF16AVX2(&vecArgs{dst: ptr(dst), x: ptr(src), n: n})
+		dst, src = dst[n:], src[n:]
+	}
+	g.generic.toF16(dst, src)
+}
+
+func (g avx2) fromF16(dst []float32, src []uint16) {
+	for n := chunk(len(src)); n > 0; n = chunk(len(src)) {
+		fromF16AVX2(&vecArgs{dst: ptr(dst), x: ptr(src), n: n})
+		dst, src = dst[n:], src[n:]
+	}
+	g.generic.fromF16(dst, src)
+}
+
+func (g avx2) add(dst, src []float32) {
+	for n := chunk(len(src)); n > 0; n = chunk(len(src)) {
+		addAVX2(&vecArgs{dst: ptr(dst), x: ptr(src), n: n})
+		dst, src = dst[n:], src[n:]
+	}
+	g.generic.add(dst, src)
+}
+
+func (g avx2) scaleBy(out, x, weight []float32, factor float32) {
+	for n := chunk(len(x)); n > 0; n = chunk(len(x)) {
+		scaleAVX2(&vecArgs{dst: ptr(out), x: ptr(x), y: ptr(weight), n: n, factor: factor})
+		out, x, weight = out[n:], x[n:], weight[n:]
+	}
+	g.generic.scaleBy(out, x, weight, factor)
+}
+
+func (g avx2) siluGate(gate, up []float32) {
+	for n := chunk(len(up)); n > 0; n = chunk(len(up)) {
+		siluGateAVX2(&vecArgs{dst: ptr(gate), x: ptr(up), n: n})
+		gate, up = gate[n:], up[n:]
+	}
+	g.generic.siluGate(gate, up)
+}
+
+func (avx2) expSum(x []float32, shift float32) float32 {
+	var sums [lanes]float32
+	for n := chunk(len(x)); n > 0; n = chunk(len(x)) {
+		expSumAVX2(&vecArgs{dst: ptr(x), n: n, factor: shift, lanes: unsafe.Pointer(&sums)})
+		x = x[n:]
+	}
+	for i, v := range x {
+		x[i] = expF32(v - shift)
+		sums[i] += x[i]
+	}
+	return sumLanes(&sums)
+}
+
+func (g avx2) maximum(x []float32) float32 {
+	var tops [lanes]float32
+	for i := range tops {
+		tops[i] = float32(math.Inf(-1))
+	}
+	for n := chunk(len(x)); n > 0; n = chunk(len(x)) {
+		maxAVX2(&vecArgs{x: ptr(x), n: n, lanes: unsafe.Pointer(&tops)})
+		x = x[n:]
+	}
+	return max(g.generic.maximum(tops[:]), g.generic.maximum(x))
+}

@@ -1,0 +1,122 @@
+//go:build !purego
+
+package kernel
+
+// avx512 is the implementation for CPUs with AVX-512 and VNNI. What waits for
+// memory anyway is avx2's.
+type avx512 struct{ avx2 }
+
+var quantAVX512 = [formats]quantKernels{
+	Q8_0: {
+		direct: [tileTokens + 1]func(*mulArgs){
+			1: streamQ80AVX512,
+			fusedQ80x2AVX512, fusedQ80x3AVX512, fusedQ80x4AVX512, fusedQ80x5AVX512,
+			fusedQ80x6AVX512, fusedQ80x7AVX512, fusedQ80x8AVX512, fusedQ80x9AVX512,
+			fusedQ80x10AVX512, fusedQ80x11AVX512, fusedQ80x12AVX512, fusedQ80x13AVX512,
+			fusedQ80x14AVX512, fusedQ80x15AVX512, fusedQ80x16AVX512,
+		},
+		unpack: unpackQ80AVX512,
+		tile: [tileTokens + 1]func(*mulArgs){
+			1: tileQ80x1AVX512, tileQ80x2AVX512, tileQ80x3AVX512, tileQ80x4AVX512,
+			tileQ80x5AVX512, tileQ80x6AVX512, tileQ80x7AVX512, tileQ80x8AVX512,
+			tileQ80x9AVX512, tileQ80x10AVX512, tileQ80x11AVX512, tileQ80x12AVX512,
+			tileQ80x13AVX512, tileQ80x14AVX512, tileQ80x15AVX512, tileQ80x16AVX512,
+		},
+		tokens: tileTokens,
+	},
+	Q4_1: {
+		direct: [tileTokens + 1]func(*mulArgs){
+			1: streamQ41AVX512,
+			fusedQ41x2AVX512, fusedQ41x3AVX512, fusedQ41x4AVX512, fusedQ41x5AVX512,
+			fusedQ41x6AVX512, fusedQ41x7AVX512, fusedQ41x8AVX512, fusedQ41x9AVX512,
+			fusedQ41x10AVX512, fusedQ41x11AVX512, fusedQ41x12AVX512, fusedQ41x13AVX512,
+			fusedQ41x14AVX512, fusedQ41x15AVX512, fusedQ41x16AVX512,
+		},
+		unpack: unpackQ41AVX512,
+		tile: [tileTokens + 1]func(*mulArgs){
+			1: tileQ41x1AVX512, tileQ41x2AVX512, tileQ41x3AVX512, tileQ41x4AVX512,
+			tileQ41x5AVX512, tileQ41x6AVX512, tileQ41x7AVX512, tileQ41x8AVX512,
+			tileQ41x9AVX512, tileQ41x10AVX512, tileQ41x11AVX512, tileQ41x12AVX512,
+			tileQ41x13AVX512, tileQ41x14AVX512, tileQ41x15AVX512, tileQ41x16AVX512,
+		},
+		tokens: tileTokens,
+	},
+}
+
+func (avx512) mulQ(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, stride int, sc *Scratch) {
+	quantAVX512[f].mul(f, w, k, lo, hi, a, out, stride, sc)
+}
+
+var dotF32AVX512 = dotKernels{tokens: 6, by: [7]dotShape{
+	1: {4, dotF32r4t1AVX512, dotF32r1t1AVX512},
+	2: {4, dotF32r4t2AVX512, dotF32r1t2AVX512},
+	3: {4, dotF32r4t3AVX512, dotF32r1t3AVX512},
+	4: {4, dotF32r4t4AVX512, dotF32r1t4AVX512},
+	5: {4, dotF32r4t5AVX512, dotF32r1t5AVX512},
+	6: {4, dotF32r4t6AVX512, dotF32r1t6AVX512},
+}}
+
+var dotF16AVX512 = dotKernels{tokens: 6, by: [7]dotShape{
+	1: {4, dotF16r4t1AVX512, dotF16r1t1AVX512},
+	2: {4, dotF16r4t2AVX512, dotF16r1t2AVX512},
+	3: {4, dotF16r4t3AVX512, dotF16r1t3AVX512},
+	4: {4, dotF16r4t4AVX512, dotF16r1t4AVX512},
+	5: {4, dotF16r4t5AVX512, dotF16r1t5AVX512},
+	6: {4, dotF16r4t6AVX512, dotF16r1t6AVX512},
+}}
+
+func (avx512) mulF(f Format, w []byte, k, lo, hi int, x []float32, tokens int, out []float32, stride int, sc *Scratch) {
+	mulF(&dotF32AVX512, &dotF16AVX512, f, w, k, lo, hi, x, tokens, out, stride, sc)
+}
+
+func (g avx512) scoresF16(q []float32, keys []uint16, out []float32) {
+	if len(q)%lanes != 0 {
+		g.generic.scoresF16(q, keys, out)
+		return
+	}
+	for j, n := 0, 0; j < len(out); j += n {
+		var p dotArgs
+		if n = p.keys(q, ptr(keys[j*len(q):]), 2*len(q), 4, out[j:]); n > 1 {
+			dotF16r4t1AVX512(&p)
+		} else {
+			dotF16r1t1AVX512(&p)
+		}
+	}
+}
+
+func (g avx512) scoresF32(q, keys, out []float32) {
+	if len(q)%lanes != 0 {
+		g.generic.scoresF32(q, keys, out)
+		return
+	}
+	for j, n := 0, 0; j < len(out); j += n {
+		var p dotArgs
+		if n = p.keys(q, ptr(keys[j*len(q):]), 4*len(q), 4, out[j:]); n > 1 {
+			dotF32r4t1AVX512(&p)
+		} else {
+			dotF32r1t1AVX512(&p)
+		}
+	}
+}
+
+func (g avx512) accumulateF16(p []float32, values []uint16, acc []float32) {
+	d := len(acc)
+	if d%lanes != 0 {
+		g.generic.accumulateF16(p, values, acc)
+		return
+	}
+	for j := 0; j < len(p); j += valueStep(d) {
+		accumulateF16AVX512(&sumArgs{p: ptr(p[j:]), values: ptr(values[j*d:]), acc: ptr(acc), n: d, count: min(valueStep(d), len(p)-j), step: 2 * d})
+	}
+}
+
+func (g avx512) accumulateF32(p, values, acc []float32) {
+	d := len(acc)
+	if d%lanes != 0 {
+		g.generic.accumulateF32(p, values, acc)
+		return
+	}
+	for j := 0; j < len(p); j += valueStep(d) {
+		accumulateF32AVX512(&sumArgs{p: ptr(p[j:]), values: ptr(values[j*d:]), acc: ptr(acc), n: d, count: min(valueStep(d), len(p)-j), step: 4 * d})
+	}
+}

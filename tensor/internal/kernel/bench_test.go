@@ -1,0 +1,111 @@
+package kernel
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
+
+// benchSets runs the benchmark for each set that this CPU can run.
+func benchSets(b *testing.B, shape string, run func(b *testing.B, s *Set)) {
+	for _, s := range Sets() {
+		b.Run(shape+"/"+s.Name, func(b *testing.B) { run(b, s) })
+	}
+}
+
+// The matrices of a model with 135 million parameters.
+var benchShapes = []struct{ rows, k int }{{576, 576}, {1536, 576}, {576, 1536}}
+
+// reportRate reports multiplications and additions a second.
+func reportRate(b *testing.B, ops int) {
+	b.ReportMetric(float64(ops)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GOP/s")
+}
+
+func BenchmarkMulQ(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 0))
+	for _, f := range quantised {
+		for _, shape := range benchShapes {
+			for _, n := range []int{1, 4, 16, 64} {
+				w := make([]byte, shape.rows*f.RowBytes(shape.k))
+				weights(r, f, w, usual)
+				a, out, sc := NewActs(n, shape.k), make([]float32, n*shape.rows), NewScratch(shape.k)
+				genericSet.Quantize(a, normals(r, n*shape.k), 0, n)
+				benchSets(b, fmt.Sprintf("%v-%dx%d-T%d", f, shape.rows, shape.k, n), func(b *testing.B, s *Set) {
+					b.SetBytes(int64(len(w)))
+					for b.Loop() {
+						s.MulQ(f, w, shape.k, 0, shape.rows, a, out, shape.rows, sc)
+					}
+					reportRate(b, 2*n*shape.rows*shape.k)
+				})
+			}
+		}
+	}
+}
+
+func BenchmarkMulF(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 0))
+	const rows, k = 576, 576
+	for f := range formats {
+		for _, n := range []int{1, 4, 64} {
+			w := make([]byte, rows*f.RowBytes(k))
+			weights(r, f, w, usual)
+			x, out, sc := normals(r, n*k), make([]float32, n*rows), NewScratch(k)
+			benchSets(b, fmt.Sprintf("%v-%dx%d-T%d", f, rows, k, n), func(b *testing.B, s *Set) {
+				b.SetBytes(int64(len(w)))
+				for b.Loop() {
+					s.MulF(f, w, k, 0, rows, x, n, out, rows, sc)
+				}
+				reportRate(b, 2*n*rows*k)
+			})
+		}
+	}
+}
+
+func BenchmarkQuantize(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 0))
+	const n, k = 64, 576
+	x, a := normals(r, n*k), NewActs(n, k)
+	benchSets(b, fmt.Sprintf("%dx%d", n, k), func(b *testing.B, s *Set) {
+		b.SetBytes(4 * n * k)
+		for b.Loop() {
+			s.Quantize(a, x, 0, n)
+		}
+	})
+}
+
+func BenchmarkAttention(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 0))
+	const n, d = 64, 64
+	q, p, acc, values := normals(r, d), make([]float32, n), make([]float32, d), make([]uint16, n*d)
+	genericSet.ToF16(values, normals(r, n*d))
+	benchSets(b, fmt.Sprintf("F16-%dx%d", n, d), func(b *testing.B, s *Set) {
+		b.SetBytes(2 * 2 * n * d)
+		for b.Loop() {
+			s.ScoresF16(q, values, n, 0.125, p)
+			s.ExpSum(p, s.Max(p))
+			s.AccumulateF16(p, values, acc)
+		}
+	})
+}
+
+func BenchmarkElementwise(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 0))
+	const n = 1536
+	x, y, out := normals(r, n), normals(r, n), make([]float32, n)
+	for _, op := range []struct {
+		name string
+		run  func(s *Set)
+	}{
+		{"RMSNorm", func(s *Set) { s.RMSNorm(out, x, y, 1e-5) }},
+		{"SiLUGate", func(s *Set) { copy(out, x); s.SiLUGate(out, y) }},
+		{"Add", func(s *Set) { s.Add(out, x) }},
+		{"RopeHalves", func(s *Set) { s.RopeHalves(out, x[:n/2], y[:n/2]) }},
+	} {
+		benchSets(b, fmt.Sprintf("%s-%d", op.name, n), func(b *testing.B, s *Set) {
+			b.SetBytes(4 * n)
+			for b.Loop() {
+				op.run(s)
+			}
+		})
+	}
+}

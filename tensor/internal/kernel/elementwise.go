@@ -1,0 +1,58 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+)
+
+// RMSNorm sets out[i] = x[i] / sqrt(mean(x^2)+eps) * weight[i]. out may be x.
+func (s *Set) RMSNorm(out, x, weight []float32, eps float32) {
+	mustMatch("RMSNorm", len(out), len(x))
+	mustMatch("RMSNorm", len(weight), len(x))
+	if len(x) == 0 {
+		return
+	}
+	mean := s.impl.sumSquares(x) / float32(len(x))
+	s.impl.scaleBy(out, x, weight, float32(1/math.Sqrt(float64(mean+eps))))
+}
+
+// SiLUGate sets gate[i] = silu(gate[i]) * up[i], where silu(x) = x/(1+exp(-x)).
+func (s *Set) SiLUGate(gate, up []float32) {
+	mustMatch("SiLUGate", len(gate), len(up))
+	s.impl.siluGate(gate, up)
+}
+
+// Add adds src to dst.
+func (s *Set) Add(dst, src []float32) {
+	mustMatch("Add", len(dst), len(src))
+	s.impl.add(dst, src)
+}
+
+// RopePairs rotates the pairs (x[2i], x[2i+1]) by the angles whose cosines and
+// sines are given. Elements beyond 2*len(cos) stay.
+func (s *Set) RopePairs(x, cos, sin []float32) {
+	checkRope(x, cos, sin)
+	for i, c := range cos {
+		a, b, n := x[2*i], x[2*i+1], sin[i]
+		x[2*i] = float32(a*c) - float32(b*n)
+		x[2*i+1] = float32(a*n) + float32(b*c)
+	}
+}
+
+// RopeHalves is [Set.RopePairs] for the NeoX layout: the pairs are
+// (x[i], x[i+len(cos)]).
+func (s *Set) RopeHalves(x, cos, sin []float32) {
+	checkRope(x, cos, sin)
+	lo, hi := x[:len(cos)], x[len(cos):2*len(cos)]
+	for i, c := range cos {
+		a, b, n := lo[i], hi[i], sin[i]
+		lo[i] = float32(a*c) - float32(b*n)
+		hi[i] = float32(a*n) + float32(b*c)
+	}
+}
+
+func checkRope(x, cos, sin []float32) {
+	if len(cos) != len(sin) || len(x) < 2*len(cos) {
+		panic(fmt.Sprintf("kernel: rotation of %d elements by %d cosines and %d sines", len(x), len(cos), len(sin)))
+	}
+}

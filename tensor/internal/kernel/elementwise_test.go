@@ -1,0 +1,191 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/dunlin-go/dunlin/internal/guard"
+)
+
+// edges are values that elementwise operations could stumble over.
+var edges = []float32{0, float32(math.Copysign(0, -1)), 1, -1, 88.7, 88.8, 89, 90, -87, -87.4, -88, -103, -103.9, -104, -105,
+	1e30, -1e30, math.MaxFloat32, -math.MaxFloat32, 1e-40, -1e-40,
+	float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN())}
+
+// TestElementwiseBits compares what gives the same bits in every set, for every
+// length, on guarded memory.
+func TestElementwiseBits(t *testing.T) {
+	lengths := []int{8192 + 37, 16384}
+	for n := range 258 {
+		lengths = append(lengths, n)
+	}
+	if testing.Short() {
+		lengths = []int{0, 1, 7, 8, 15, 16, 17, 31, 33, 47, 64, 8192 + 19}
+	}
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		xr, yr := guard.New(t, 4*16384), guard.New(t, 4*16384)
+		for _, n := range lengths {
+			x, y := normals(r, n), normals(r, n)
+			for i := range x {
+				x[i] *= 30
+				if r.IntN(20) == 0 {
+					x[i] = edges[r.IntN(len(edges))]
+				}
+			}
+			shift := float32(r.NormFloat64())
+			for _, op := range []struct {
+				name string
+				run  func(s *Set, x, y []float32) float32
+			}{
+				{"SiLUGate", func(s *Set, x, y []float32) float32 { s.SiLUGate(x, y); return 0 }},
+				{"Add", func(s *Set, x, y []float32) float32 { s.Add(x, y); return 0 }},
+				{"ExpSum", func(s *Set, x, _ []float32) float32 { return s.ExpSum(x, shift) }},
+				{"Max", func(s *Set, x, _ []float32) float32 { return s.Max(x) + 0 }}, // -0 + 0 is 0
+				{"scale", func(s *Set, x, y []float32) float32 { s.impl.scaleBy(x, x, y, shift); return 0 }},
+			} {
+				want := append([]float32(nil), x...)
+				wantResult := op.run(genericSet, want, y)
+				start := r.IntN(2) == 0
+				got := place(xr, x, start)
+				gotResult := op.run(s, got, place(yr, y, start))
+				what := fmt.Sprintf("%s of %d", op.name, n)
+				mustSame(t, what, got, want)
+				mustSame(t, what+": result", []float32{gotResult}, []float32{wantResult})
+			}
+		}
+	})
+}
+
+// TestExp measures the exponential function against float64, in units in the
+// last place of the result.
+func TestExp(t *testing.T) {
+	step := float32(0x1p-9)
+	if testing.Short() {
+		step = 0x1p-5
+	}
+	worst := 0.0
+	for x := float32(-87.3); x < 88.72; x += step {
+		exact := math.Exp(float64(x))
+		ulp := math.Ldexp(1, math.Ilogb(exact)-23)
+		worst = max(worst, math.Abs(float64(expF32(x))-exact)/ulp)
+	}
+	if worst > 2.5 {
+		t.Errorf("exp errs by %.2f units in the last place, 2.5 are promised", worst)
+	}
+	for _, c := range []struct{ x, want float32 }{
+		{0, 1}, {float32(math.Copysign(0, -1)), 1}, {88.73, float32(math.Inf(1))}, {float32(math.Inf(1)), float32(math.Inf(1))},
+		{-104, 0}, {float32(math.Inf(-1)), 0}, {float32(math.NaN()), float32(math.NaN())},
+		{-100, float32(math.Exp(-100))},
+	} {
+		if got := expF32(c.x); !same(got, c.want) {
+			t.Errorf("exp(%g) = %g, want %g", c.x, got, c.want)
+		}
+	}
+}
+
+func TestSiLUGate(t *testing.T) {
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		x, up := normals(r, 100), normals(r, 100)
+		gate := append([]float32(nil), x...)
+		s.SiLUGate(gate, up)
+		for i, v := range x {
+			want := float64(v) / (1 + math.Exp(-float64(v))) * float64(up[i])
+			// exp within 5 eps (2.5 units), then three roundings.
+			if math.Abs(float64(gate[i])-want) > 9*eps*math.Abs(want) {
+				t.Fatalf("silu(%g)*%g = %g, want %g", v, up[i], gate[i], want)
+			}
+		}
+	})
+}
+
+func TestSoftmaxPieces(t *testing.T) {
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		for _, n := range []int{1, 5, 16, 40, 100} {
+			x := normals(r, n)
+			top := float32(math.Inf(-1))
+			for _, v := range x {
+				top = max(top, v)
+			}
+			if got := s.Max(x); got != top {
+				t.Fatalf("Max of %d is %g, want %g", n, got, top)
+			}
+			e := append([]float32(nil), x...)
+			var want float64
+			sum := s.ExpSum(e, top)
+			for i, v := range x {
+				want += float64(e[i])
+				// The difference is rounded too, and exp magnifies that by itself.
+				exact := math.Exp(float64(v) - float64(top))
+				if math.Abs(float64(e[i])-exact) > (5+float64(top-v))*eps*exact {
+					t.Fatalf("exp(%g) is %g, want %g", v-top, e[i], exact)
+				}
+			}
+			if math.Abs(float64(sum)-want) > float64(n)*eps*want {
+				t.Fatalf("sum of %d is %g, want %g", n, sum, want)
+			}
+		}
+		if got := s.Max(nil); !math.IsInf(float64(got), -1) {
+			t.Errorf("Max of nothing is %g", got)
+		}
+		nans := filled(20, float32(math.NaN()))
+		nans[17] = 3
+		if got := s.Max(nans); got != 3 {
+			t.Errorf("Max among NaNs is %g, want 3", got)
+		}
+	})
+}
+
+func TestRMSNorm(t *testing.T) {
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		for _, n := range []int{1, 15, 16, 64, 576, 8192 + 50} {
+			x, w := place(guard.New(t, 4*n), normals(r, n), false), place(guard.New(t, 4*n), normals(r, n), false)
+			out := make([]float32, n)
+			s.RMSNorm(out, x, w, 1e-5)
+			var sum float64
+			for _, v := range x {
+				sum += float64(v) * float64(v)
+			}
+			scale := 1 / math.Sqrt(sum/float64(n)+1e-5)
+			for i, v := range x {
+				want := float64(v) * scale * float64(w[i])
+				// The root halves the sum's error; then four roundings.
+				if math.Abs(float64(out[i])-want) > (float64(n)/2+5)*eps*math.Abs(want) {
+					t.Fatalf("n=%d: element %d is %g, want %g", n, i, out[i], want)
+				}
+			}
+			s.RMSNorm(x, x, w, 1e-5)
+			mustSame(t, "in place", x, out)
+		}
+	})
+}
+
+// TestRope checks both layouts against the rotation matrix, and that they are
+// each other's permutation.
+func TestRope(t *testing.T) {
+	r := newRand(t)
+	const half = 5
+	x := normals(r, 2*half+2)
+	cos, sin := make([]float32, half), make([]float32, half)
+	for i := range cos {
+		s, c := math.Sincos(r.Float64() * 7)
+		cos[i], sin[i] = float32(c), float32(s)
+	}
+	pairs, halves := append([]float32(nil), x...), append([]float32(nil), x...)
+	for i := range half {
+		halves[i], halves[i+half] = x[2*i], x[2*i+1]
+	}
+	genericSet.RopePairs(pairs, cos, sin)
+	genericSet.RopeHalves(halves, cos, sin)
+	for i := range half {
+		mustBeClose(t, "first", pairs[2*i], []float32{x[2*i], x[2*i+1]}, []float32{cos[i], -sin[i]})
+		mustBeClose(t, "second", pairs[2*i+1], []float32{x[2*i], x[2*i+1]}, []float32{sin[i], cos[i]})
+		mustSame(t, "halves", []float32{halves[i], halves[i+half]}, pairs[2*i:2*i+2])
+	}
+	mustSame(t, "beyond", pairs[2*half:], x[2*half:])
+	mustSame(t, "beyond", halves[2*half:], x[2*half:])
+}

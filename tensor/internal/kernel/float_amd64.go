@@ -1,0 +1,90 @@
+//go:build !purego
+
+package kernel
+
+import "unsafe"
+
+// dotKernels are the products of float rows with up to 6 tokens at a time. The
+// number of tokens only decides which kernel computes an element: each has 16
+// lanes and adds them up in the same order.
+type dotKernels struct {
+	tokens int // that by goes up to
+	by     [7]dotShape
+}
+
+// dotShape is the kernels for one number of tokens: for groups of rows, and for
+// the rows left over.
+type dotShape struct {
+	rows          int
+	group, single func(*dotArgs)
+}
+
+// floatRows is how many rows meet a few tokens before the next tokens come, so
+// that the rows stay in the inner caches.
+const floatRows = 16
+
+// mulF is the driver of the float products; f32 and f16 belong to one set.
+func mulF(f32, f16 *dotKernels, f Format, w []byte, k, lo, hi int, x []float32, tokens int, out []float32, stride int, sc *Scratch) {
+	if k > maxAsmK {
+		generic{}.mulF(f, w, k, lo, hi, x, tokens, out, stride, sc)
+		return
+	}
+	row := f.RowBytes(k)
+	step := floatRows
+	if f.Quantised() {
+		step = panelRows
+	}
+	for r := lo; r < hi; r += step {
+		n := min(step, hi-r)
+		rows := w[r*row : (r+n)*row]
+		switch f {
+		case F32:
+			f32.mul(ptr(rows), row, n, k, x, tokens, out[r:], stride, sc)
+		case F16:
+			f16.mul(ptr(rows), row, n, k, x, tokens, out[r:], stride, sc)
+		default:
+			panel := sc.panel[:n*k]
+			avx2{}.dequantize(f, panel, rows)
+			f32.mul(ptr(panel), 4*k, n, k, x, tokens, out[r:], stride, sc)
+		}
+	}
+}
+
+// mul multiplies the rows at w, one after the other, with all tokens of x.
+func (kn *dotKernels) mul(w unsafe.Pointer, row, rows, k int, x []float32, tokens int, out []float32, stride int, sc *Scratch) {
+	p := &sc.arch.dot
+	p.row, p.n, p.token, p.stride = row, k, 4*k, 4*stride
+	for t := 0; t < tokens; t += kn.tokens {
+		by := &kn.by[min(kn.tokens, tokens-t)]
+		p.x = ptr(x[t*k:])
+		call := by.rows * max(1, maxCallMuls/(by.rows*kn.tokens*k)) // rows a call
+		r := 0
+		for whole := rows - rows%by.rows; r < whole; r += by.rows * p.groups {
+			p.w, p.out = unsafe.Add(w, r*row), ptr(out[t*stride+r:])
+			p.groups = min(call, whole-r) / by.rows
+			by.group(p)
+		}
+		for ; r < rows; r++ {
+			p.w, p.out, p.groups = unsafe.Add(w, r*row), ptr(out[t*stride+r:]), 1
+			by.single(p)
+		}
+	}
+	*p = dotArgs{} // see quantKernels.mul
+}
+
+// keys sets the operands of the next products of q with keys, of row bytes
+// each: groups of rows keys while there are that many, then one at a time. It
+// returns how many keys those are.
+func (p *dotArgs) keys(q []float32, keys unsafe.Pointer, row, rows int, out []float32) int {
+	groups := 1
+	if len(out) < rows {
+		rows = 1
+	} else {
+		groups = min(len(out)/rows, max(1, maxCallMuls/(rows*len(q))))
+	}
+	*p = dotArgs{w: keys, row: row, groups: groups, x: ptr(q), n: len(q), out: ptr(out)}
+	return groups * rows
+}
+
+// valueStep is how many values of d numbers one call may sum up.
+func valueStep(d int) int { return max(1, maxCallMuls/d) }

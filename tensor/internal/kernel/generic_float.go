@@ -1,0 +1,174 @@
+package kernel
+
+import "math"
+
+// dotF32 is the product of two vectors in four interleaved sums.
+func dotF32(x, y []float32) float32 {
+	var s0, s1, s2, s3 float32
+	for ; len(x) >= 4 && len(y) >= 4; x, y = x[4:], y[4:] {
+		s0 += float32(x[0] * y[0])
+		s1 += float32(x[1] * y[1])
+		s2 += float32(x[2] * y[2])
+		s3 += float32(x[3] * y[3])
+	}
+	for i, v := range x {
+		s0 += float32(v * y[i])
+	}
+	return (s0 + s1) + (s2 + s3)
+}
+
+func dotF16(x []float32, y []uint16) float32 {
+	var s0, s1, s2, s3 float32
+	for ; len(x) >= 4 && len(y) >= 4; x, y = x[4:], y[4:] {
+		s0 += float32(x[0] * f16to32(y[0]))
+		s1 += float32(x[1] * f16to32(y[1]))
+		s2 += float32(x[2] * f16to32(y[2]))
+		s3 += float32(x[3] * f16to32(y[3]))
+	}
+	for i, v := range x {
+		s0 += float32(v * f16to32(y[i]))
+	}
+	return (s0 + s1) + (s2 + s3)
+}
+
+func (generic) scoresF32(q, keys, out []float32) {
+	for j := range out {
+		out[j] = dotF32(q, keys[j*len(q):(j+1)*len(q)])
+	}
+}
+
+func (generic) scoresF16(q []float32, keys []uint16, out []float32) {
+	for j := range out {
+		out[j] = dotF16(q, keys[j*len(q):(j+1)*len(q)])
+	}
+}
+
+func (generic) accumulateF32(p, values, acc []float32) {
+	for j, w := range p {
+		for i, v := range values[j*len(acc) : (j+1)*len(acc)] {
+			acc[i] += float32(w * v)
+		}
+	}
+}
+
+func (generic) accumulateF16(p []float32, values []uint16, acc []float32) {
+	for j, w := range p {
+		for i, v := range values[j*len(acc) : (j+1)*len(acc)] {
+			acc[i] += float32(w * f16to32(v))
+		}
+	}
+}
+
+func (generic) toF16(dst []uint16, src []float32) {
+	for i, v := range src {
+		dst[i] = f32to16(v)
+	}
+}
+
+func (generic) fromF16(dst []float32, src []uint16) {
+	for i, v := range src {
+		dst[i] = f16to32(v)
+	}
+}
+
+func (generic) sumSquares(x []float32) float32 { return dotF32(x, x) }
+
+func (generic) scaleBy(out, x, weight []float32, factor float32) {
+	for i, v := range x {
+		out[i] = float32(v*factor) * weight[i]
+	}
+}
+
+func (generic) siluGate(gate, up []float32) {
+	for i, x := range gate {
+		gate[i] = float32(x/(1+expF32(-x))) * up[i]
+	}
+}
+
+func (generic) add(dst, src []float32) {
+	for i, v := range src {
+		dst[i] += v
+	}
+}
+
+func (generic) maximum(x []float32) float32 {
+	m := float32(math.Inf(-1))
+	for _, v := range x {
+		if v > m {
+			m = v
+		}
+	}
+	return m
+}
+
+// lanes is the width that sums are kept in where all sets give the same bits:
+// element i goes to sum i%lanes, and the sums are added pairwise.
+const lanes = 16
+
+func (generic) expSum(x []float32, shift float32) float32 {
+	var sums [lanes]float32
+	for i, v := range x {
+		e := expF32(v - shift)
+		x[i] = e
+		sums[i%lanes] += e
+	}
+	return sumLanes(&sums)
+}
+
+// sumLanes adds lane i and i+8, then i and i+4, and so on, as the assembly does.
+func sumLanes(s *[lanes]float32) float32 {
+	for n := lanes / 2; n > 0; n /= 2 {
+		for i := range n {
+			s[i] += s[i+n]
+		}
+	}
+	return s[0]
+}
+
+// The exponential function; _asm/vector.go repeats it step by step. exp(x) is
+// 2^n * exp(r) with n = round(x/ln 2), |r| <= ln(2)/2, and exp(r) a polynomial
+// (the coefficients are those of Cephes' expf). No step is fused, so that
+// every set gives the same bits; the result is within 2.5 units in the last
+// place.
+const (
+	expMax   = 89   // exp overflows from 88.73
+	expMin   = -104 // and is zero below -103.98
+	log2e    = 1.44269504088896341
+	roundAdd = 3 << 22     // adding this leaves the nearest integer in the low bits
+	ln2Hi    = 0.693359375 // few bits: n*ln2Hi is exact
+	ln2Lo    = -2.12194440054690583e-4
+	expP5    = 1.9875691500e-4
+	expP4    = 1.3981999507e-3
+	expP3    = 8.3334519073e-3
+	expP2    = 4.1665795894e-2
+	expP1    = 1.6666665459e-1
+	expP0    = 5.0000001201e-1
+)
+
+func expF32(x float32) float32 {
+	if x > expMax {
+		x = expMax
+	}
+	if x < expMin {
+		x = expMin
+	}
+	t := float32(x*log2e) + roundAdd
+	f := t - roundAdd
+	r := x - float32(f*ln2Hi)
+	r -= float32(f * ln2Lo)
+	p := float32(expP5*r) + expP4
+	p = float32(p*r) + expP3
+	p = float32(p*r) + expP2
+	p = float32(p*r) + expP1
+	p = float32(p*r) + expP0
+	p = float32(p*float32(r*r)) + r
+	p++
+	// In two steps, as 2^n itself may be out of range.
+	n := int32(math.Float32bits(t) - math.Float32bits(roundAdd))
+	half := n >> 1
+	return p * pow2(half) * pow2(n-half)
+}
+
+// pow2 is 2^n for n from -126 to 127. (A NaN's n is anything, and so is the
+// factor: the product stays NaN.)
+func pow2(n int32) float32 { return math.Float32frombits(uint32(n+127) << 23) }

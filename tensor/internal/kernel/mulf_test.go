@@ -1,0 +1,201 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/dunlin-go/dunlin/internal/guard"
+)
+
+// mustBeClose fails where got isn't the sum of the terms x[i]*y[i] within what
+// n roundings can do, whatever the order: n * eps * sum|x[i]*y[i]|.
+func mustBeClose(t testing.TB, what string, got float32, x, y []float32) {
+	t.Helper()
+	var exact, size float64
+	for i, v := range x {
+		exact += float64(v) * float64(y[i])
+		size += math.Abs(float64(v) * float64(y[i]))
+	}
+	bound := float64(len(x)+1) * eps * size
+	if !(math.Abs(float64(got)-exact) <= bound) {
+		t.Fatalf("%s: %g, want %g within %g", what, got, exact, bound)
+	}
+}
+
+// TestMulF holds the float products to float64 arithmetic on guarded memory.
+func TestMulF(t *testing.T) {
+	ks, tokens := []int{32, 64, 96, 576, 1536}, []int{1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 18, 20, 33}
+	if testing.Short() {
+		ks, tokens = []int{32, 96}, []int{1, 2, 3, 4, 5, 6, 7, 13}
+	}
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		sc := NewScratch(1536)
+		wr, xr, or := guard.New(t, 50*F32.RowBytes(1536)), guard.New(t, 4*33*1536), guard.New(t, 4*33*53)
+		for f := range formats {
+			for _, k := range ks {
+				for _, n := range tokens {
+					rows := 1 + r.IntN(50)
+					lo := r.IntN(rows)
+					hi := lo + 1 + r.IntN(rows-lo)
+					start := r.IntN(2) == 0
+					w := wr.End(rows * f.RowBytes(k))
+					if start {
+						w = wr.Start(len(w))
+					}
+					weights(r, f, w, usual)
+					wide := make([]float32, rows*k)
+					genericSet.Dequantize(f, wide, w)
+					x := place(xr, normals(r, n*k), start)
+					stride := rows + r.IntN(4)
+					const untouched = 12345
+					out := place(or, filled((n-1)*stride+hi, untouched), start)
+					s.MulF(f, w, k, lo, hi, x, n, out, stride, sc)
+					for i, v := range out {
+						tok, row := i/stride, i%stride
+						what := fmt.Sprintf("%v k=%d rows=[%d, %d) of %d: token %d of %d row %d", f, k, lo, hi, rows, tok, n, row)
+						if row >= lo && row < hi {
+							mustBeClose(t, what, v, wide[row*k:(row+1)*k], x[tok*k:(tok+1)*k])
+						} else if v != untouched {
+							t.Fatalf("%s was written", what)
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestDequantize(t *testing.T) {
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		for f := range formats {
+			for _, k := range []int{32, 64, 96, 8192 + 32} {
+				for _, kind := range []scaleKind{usual, anything} {
+					w := guard.New(t, f.RowBytes(k)).End(f.RowBytes(k))
+					weights(r, f, w, kind)
+					want, got := make([]float32, k), view[float32](guard.New(t, 4*k).End(4*k))
+					genericSet.Dequantize(f, want, w)
+					s.Dequantize(f, got, w)
+					mustSame(t, fmt.Sprintf("%v k=%d", f, k), got, want)
+				}
+			}
+		}
+		// By hand: d=2, m=-1, elements 3 and 18 the nibbles of byte 3.
+		w := make([]byte, Q4_1.RowBytes(32))
+		w[1], w[3], w[4+3], w[4+2] = 0x40, 0xbc, 0x05, 0xf0
+		out := make([]float32, 32)
+		s.Dequantize(Q4_1, out, w)
+		if out[3] != 9 || out[18] != 29 || out[0] != -1 {
+			t.Errorf("Q4_1 elements 3, 18 and 0 are %g, %g, %g, want 9, 29, -1", out[3], out[18], out[0])
+		}
+		w = make([]byte, Q8_0.RowBytes(32))
+		w[1], w[2], w[2+31] = 0x40, 0x80, 0x7f
+		s.Dequantize(Q8_0, out, w)
+		if out[0] != -256 || out[31] != 254 {
+			t.Errorf("Q8_0 elements 0 and 31 are %g and %g, want -256 and 254", out[0], out[31])
+		}
+	})
+}
+
+// TestAttention holds the products with keys and values to float64 arithmetic,
+// for head sizes with and without whole vectors.
+func TestAttention(t *testing.T) {
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		var regions [6]*guard.Region
+		for i := range regions {
+			regions[i] = guard.New(t, 4*64*256)
+		}
+		for _, d := range []int{1, 8, 16, 32, 48, 64, 80, 96, 100, 128, 144, 256} {
+			for _, n := range []int{0, 1, 2, 3, 4, 5, 7, 8, 31, 64} {
+				for _, half := range []bool{false, true} {
+					start := r.IntN(2) == 0
+					q := place(regions[0], normals(r, d), start)
+					keys := place(regions[1], normals(r, n*d), start)
+					keys16 := make([]uint16, n*d)
+					s.ToF16(keys16, keys)
+					keys16 = place(regions[2], keys16, start)
+					p := place(regions[3], normals(r, n), start)
+					out := place(regions[4], filled(n, -1), start)
+					before := normals(r, d)
+					acc := place(regions[5], before, start)
+					what := fmt.Sprintf("d=%d n=%d half=%v", d, n, half)
+					if half {
+						s.ScoresF16(q, keys16, n, 0.125, out)
+						s.AccumulateF16(p, keys16, acc)
+						s.FromF16(keys, keys16)
+					} else {
+						s.ScoresF32(q, keys, n, 0.125, out)
+						s.AccumulateF32(p, keys, acc)
+					}
+					for j, v := range out {
+						mustBeClose(t, what+" score", 8*v, q, keys[j*d:(j+1)*d])
+					}
+					for i, v := range acc {
+						column := []float32{before[i]}
+						for j := range n {
+							column = append(column, keys[j*d+i])
+						}
+						mustBeClose(t, what+" sum", v, append([]float32{1}, p...), column)
+					}
+				}
+			}
+		}
+	})
+}
+
+// TestAttentionSameBits computes scores and sums in parts.
+func TestAttentionSameBits(t *testing.T) {
+	const n, d = 23, 64
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		q, p, keys := normals(r, d), normals(r, n), make([]uint16, n*d)
+		s.ToF16(keys, normals(r, n*d))
+		scores, acc := make([]float32, n), make([]float32, d)
+		s.ScoresF16(q, keys, n, 0.3, scores)
+		s.AccumulateF16(p, keys, acc)
+		for step := 1; step < n; step++ {
+			got, sum := make([]float32, n), make([]float32, d)
+			for j := 0; j < n; j += step {
+				m := min(step, n-j)
+				s.ScoresF16(q, keys[j*d:], m, 0.3, got[j:])
+				s.AccumulateF16(p[j:j+m], keys[j*d:], sum)
+			}
+			mustSame(t, "scores", got, scores)
+			mustSame(t, "sum", sum, acc)
+		}
+	})
+}
+
+// TestVectorSetsAgree compares the float products of the assembly sets, which
+// share the order of their 16 lanes.
+func TestVectorSetsAgree(t *testing.T) {
+	sets := Sets()[1:]
+	if len(sets) < 2 {
+		t.Skipf("needs two vector sets, has %v without %v", sets, Missing())
+	}
+	const k, rows, n, d = 96, 21, 8, 80
+	r := newRand(t)
+	sc := NewScratch(k)
+	x, p := normals(r, n*k), normals(r, n)
+	values := make([]uint16, n*d)
+	sets[0].ToF16(values, normals(r, n*d))
+	for f := range formats {
+		w := make([]byte, rows*f.RowBytes(k))
+		weights(r, f, w, usual)
+		var want []float32
+		for i, s := range sets {
+			got := make([]float32, n*rows+n+d+k)
+			s.MulF(f, w, k, 0, rows, x, n, got, rows, sc)
+			s.ScoresF16(x[:d], values, n, 1, got[n*rows:])
+			s.AccumulateF16(p, values, got[n*rows+n:][:d])
+			s.RMSNorm(got[n*rows+n+d:], x[:k], x[k:2*k], 1e-5)
+			if i == 0 {
+				want = got
+			}
+			mustSame(t, fmt.Sprintf("%v: %v and %v", f, s, sets[0]), got, want)
+		}
+	}
+}

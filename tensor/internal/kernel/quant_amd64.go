@@ -1,0 +1,141 @@
+//go:build !purego
+
+package kernel
+
+import "unsafe"
+
+// An assembly call can't be preempted. These bounds keep each one under 100
+// microseconds on slow machines: at 2^21 multiplications AVX2 needs about 60,
+// and 256 KB come from memory in as much.
+const (
+	maxCallMuls  = 1 << 21
+	maxCallBytes = 1 << 18
+	maxAsmK      = 1 << 15 // longer rows are left to portable Go
+)
+
+// Prefetch distances that keep one token at the speed of memory: lines come
+// into the outer caches 20 KB before they are used, into the first 4 KB before.
+const (
+	farAhead  = 20 << 10
+	nearAhead = 4 << 10
+)
+
+// archScratch holds the operands of calls through kernel tables: there the
+// compiler can't see that they don't escape.
+type archScratch struct {
+	mul mulArgs
+	dot dotArgs
+}
+
+// quantKernels are the products of one quantised format. Kernels take whole
+// groups of 16 rows; those in direct and tile are indexed by their number of
+// tokens.
+type quantKernels struct {
+	// direct kernels take the rows as they lie, for batches so small that
+	// unpacking into registers for all tokens at once is best.
+	direct [tileTokens + 1]func(*mulArgs)
+	// unpack and tile take them by way of a panel, a few tokens at a time.
+	unpack func(*mulArgs)
+	tile   [tileTokens + 1]func(*mulArgs)
+	tokens int // that tile goes up to
+}
+
+func ptr[T any](s []T) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(s)) }
+
+// mul is mulQ. Rows that are left when whole groups are counted off are
+// computed in a group that reaches back, into scratch: neither is memory
+// outside w read nor is an output outside [lo, hi) written.
+func (kn *quantKernels) mul(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, stride int, sc *Scratch) {
+	row := f.RowBytes(k)
+	rows := len(w) / row
+	if rows < groupRows || k > maxAsmK {
+		generic{}.mulQ(f, w, k, lo, hi, a, out, stride, sc)
+		return
+	}
+	p := &sc.arch.mul
+	p.row, p.blocks = row, k/BlockLen
+	p.panel, p.acc = ptr(sc.panel), ptr(sc.tile[tileFloats:])
+	if a.tokens <= tileTokens && kn.direct[a.tokens] != nil {
+		rest := hi - (hi-lo)%groupRows
+		p.stride = 4 * stride
+		kn.stream(p, w[lo*row:rest*row], a, out[lo:], sc)
+		if rest < hi {
+			from := min(rest, rows-groupRows)
+			p.stride = 4 * groupRows
+			kn.stream(p, w[from*row:(from+groupRows)*row], a, sc.tile, sc)
+			copyRows(out, stride, rest, hi, sc.tile[rest-from:], 0, a.tokens)
+		}
+	} else {
+		for r := lo; r < hi; r += groupRows {
+			kn.panel(p, w, min(r, rows-groupRows), r, hi, a, out, stride, sc)
+		}
+	}
+	// Clear, as pointers into a mapping must not outlive it: the heap may grow
+	// to where it was.
+	*p = mulArgs{}
+}
+
+// stream multiplies the groups of rows that w holds by a direct kernel.
+func (kn *quantKernels) stream(p *mulArgs, w []byte, a *Acts, out []float32, sc *Scratch) {
+	group := groupRows * p.row
+	groups := len(w) / group
+	call := max(1, min(maxCallBytes/group, maxCallMuls/(groupRows*BlockLen*p.blocks*a.tokens)))
+	last := groups // the first group whose prefetches belong to sc.Next
+	if len(sc.Next) > 0 {
+		last = max(0, groups-(farAhead+group-1)/group)
+	}
+	p.setTokens(a, 0, 0)
+	for g := 0; g < groups; g += p.groups {
+		p.w, p.out = ptr(w[g*group:]), ptr(out[g*groupRows:])
+		p.far = farAhead
+		p.groups = min(call, groups-g)
+		if g < last {
+			p.groups = min(p.groups, last-g)
+		} else if len(sc.Next) > 0 {
+			// Only an address: a prefetch reads nothing and can't fault.
+			p.far = int(uintptr(ptr(sc.Next))-uintptr(p.w)) + (g-last)*group
+		}
+		p.near = nearAhead - p.far
+		kn.direct[a.tokens](p)
+	}
+}
+
+// panel multiplies the group of rows that starts at from, for the rows [r, hi)
+// in it, with all tokens.
+func (kn *quantKernels) panel(p *mulArgs, w []byte, from, r, hi int, a *Acts, out []float32, stride int, sc *Scratch) {
+	p.w = ptr(w[from*p.row:])
+	p.far = groupRows * p.row
+	p.near = nearAhead - p.far
+	kn.unpack(p)
+	whole := r+groupRows <= hi
+	for t0 := 0; t0 < a.tokens; t0 += tileTokens {
+		n := min(tileTokens, a.tokens-t0)
+		for i := 0; i < n; i += kn.tokens {
+			if whole {
+				p.out, p.stride = ptr(out[(t0+i)*stride+r:]), 4*stride
+			} else {
+				p.out, p.stride = ptr(sc.tile[i*groupRows:]), 4*groupRows
+			}
+			p.setTokens(a, t0, i)
+			kn.tile[min(kn.tokens, n-i)](p)
+		}
+		if !whole {
+			copyRows(out, stride, r, hi, sc.tile[r-from:], t0, n)
+		}
+	}
+}
+
+// setTokens points p at the activations of token t0+i, in the tile from t0 on.
+func (p *mulArgs) setTokens(a *Acts, t0, i int) {
+	first, n := a.tile(t0)
+	p.q, p.scales, p.fix = ptr(a.q[(first+i)*BlockLen:]), ptr(a.scales[2*first+i:]), ptr(a.fix[first+i:])
+	p.qStep, p.sStep, p.fixStep, p.offset = BlockLen*n, 8*n, 4*n, 4*n
+}
+
+// copyRows copies the rows [r, hi) of n tokens from a tile in scratch.
+func copyRows(out []float32, stride, r, hi int, tile []float32, t0, n int) {
+	for t := range n {
+		at := (t0 + t) * stride
+		copy(out[at+r:at+hi], tile[t*groupRows:])
+	}
+}

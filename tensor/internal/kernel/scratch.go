@@ -1,0 +1,52 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+)
+
+const (
+	groupRows = 16 // rows that a kernel takes at once, as lanes
+	panelRows = 4  // rows dequantised at once by MulF
+	// panelFloats is the size, in float32, of a block of unpacked rows: 16 rows
+	// of 32 bytes, 16 scales, 16 offsets. It also covers MulF's panelRows*32.
+	panelFloats = groupRows * (BlockLen/4 + 2)
+	tileFloats  = groupRows * tileTokens
+)
+
+// Scratch is the working memory of one worker in [Set.MulQ] and [Set.MulF]. It
+// may not be used by two goroutines at once.
+type Scratch struct {
+	// Next is a hint: the weights that this worker reads after those of the
+	// call. With one token, memory is the limit, and the prefetcher then runs
+	// on into Next where the rows of the call end.
+	Next []byte
+
+	k     int       // the longest row
+	panel []float32 // one group of rows, unpacked
+	tile  []float32 // [token][row] outputs (and accumulators) of one group
+	arch  archScratch
+}
+
+// ScratchBytes is the memory that a Scratch for rows of up to maxK elements
+// takes, math.MaxInt64 if that can't be counted.
+func ScratchBytes(maxK int) int64 {
+	const perBlock = 4 * panelFloats
+	blocks := int64(maxK / BlockLen)
+	if maxK < 0 || blocks > (math.MaxInt64-8*tileFloats-2*alignment)/perBlock {
+		return math.MaxInt64
+	}
+	return blocks*perBlock + 8*tileFloats + 2*alignment
+}
+
+// NewScratch returns working memory for rows of up to maxK elements.
+func NewScratch(maxK int) *Scratch {
+	if maxK <= 0 || maxK%BlockLen != 0 {
+		panic(fmt.Sprintf("kernel: scratch for rows of %d elements", maxK))
+	}
+	return &Scratch{
+		k:     maxK,
+		panel: aligned[float32](maxK / BlockLen * panelFloats),
+		tile:  aligned[float32](2 * tileFloats), // outputs, then accumulators
+	}
+}
