@@ -54,7 +54,8 @@ func (l *loader) tensor(info gguf.TensorInfo, dims []string, sizes map[string]in
 	if err != nil {
 		return nil, err
 	}
-	t, err := tensor.New(info.Name, info.Type, int(want[1]), int(want[0]), data)
+	// The name is cloned, as the file's texts are one block and go together.
+	t, err := tensor.New(strings.Clone(info.Name), info.Type, int(want[1]), int(want[0]), data)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}

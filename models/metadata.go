@@ -82,8 +82,11 @@ func (m *metadata) floatOr(name string, otherwise float64) float64 {
 // nothing special.
 func (m *metadata) onlyValue(name string, plain any) {
 	key := m.key(name)
-	if v, ok := m.file.Any(key); ok && fmt.Sprint(v) != fmt.Sprint(plain) {
-		m.fail("%w: %s = %.64s", ErrUnsupported, key, fmt.Sprint(v))
+	v, ok := m.file.Any(key)
+	if typ, _ := m.file.Type(key); typ == gguf.Array {
+		m.fail("%w: %s is an array", ErrUnsupported, key)
+	} else if ok && fmt.Sprint(v) != fmt.Sprint(plain) {
+		m.fail("%w: %s is %.64q", ErrUnsupported, key, fmt.Sprint(v))
 	}
 }
 
@@ -96,7 +99,7 @@ func (m *metadata) finish() error {
 	for key := range m.file.Keys() {
 		name, ours := strings.CutPrefix(key, m.arch+".")
 		if ours && !slices.Contains(m.keys, name) {
-			m.fail("%w: the key %.64s", ErrUnsupported, key)
+			m.fail("%w: the key %.64q", ErrUnsupported, key)
 		}
 	}
 	return m.err

@@ -69,7 +69,7 @@ func New(f *gguf.File, limits Limits, lease *budget.Lease) (Model, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: architecture %.64q (there are %s)", ErrUnsupported, arch, strings.Join(Architectures(), ", "))
 	}
-	l := &loader{metadata: metadata{file: f, arch: arch}, limits: limits, lease: lease, used: map[string]bool{}}
+	l := &loader{metadata: metadata{file: f, arch: strings.Clone(arch)}, limits: limits, lease: lease, used: map[string]bool{}}
 	m, err := build(l)
 	if err != nil {
 		return nil, err

@@ -66,7 +66,7 @@ type engine struct {
 
 // stepTime is how long a step is meant to take. Whoever is decoding waits that
 // long for the next token while a long prompt is prefilled.
-const stepTime = 30 * time.Millisecond
+const stepTime = 40 * time.Millisecond
 
 // minPrefill is how many prompt tokens a step takes however slow the machine
 // is and however many sequences are decoding.
@@ -138,7 +138,8 @@ func (e *engine) submit(ctx context.Context, s *sequence) error {
 	} else if s.maxTokens > 0 {
 		s.capacity = min(s.capacity, len(s.prompt)+min(s.maxTokens, e.contextLength))
 	}
-	if err := s.lease.ReserveItems(budget.Request, uint64(e.streamBuffer), eventBytes); err != nil {
+	price := int64(e.streamBuffer)*eventBytes + int64(kvcache.PagesFor(s.capacity))*4
+	if err := s.lease.Reserve(budget.Request, price); err != nil {
 		return NewError(CodeResourceExhausted, err)
 	}
 	e.mu.Lock()
@@ -347,15 +348,22 @@ func (e *engine) run() {
 	err := e.compute.Step(context.Background(), e.exec, e.forward)
 	now := time.Now()
 	e.setInFlight(nil)
+	fault := (*exec.FaultError)(nil)
+	if errors.As(err, &fault) {
+		err = fmt.Errorf("%w: %w", pool.ErrFault, err)
+	}
 	if changed := e.handle.Check(); changed != nil {
+		if fault != nil {
+			changed = fmt.Errorf("%w: %w", changed, err)
+		}
 		e.fail(changed)
 		return
 	}
-	switch fault := (*exec.FaultError)(nil); {
+	switch {
 	case errors.Is(err, exec.ErrStopped):
 		return // nobody waits for it
-	case errors.As(err, &fault):
-		e.failStep(&Error{Code: CodeModelChanged, Err: fmt.Errorf("%w: %w", pool.ErrFault, err)})
+	case fault != nil:
+		e.failStep(&Error{Code: CodeModelChanged, Err: err})
 		return
 	case err != nil:
 		e.failStep(&Error{Code: CodeInternal, Err: fmt.Errorf("internal error in a step: %w", err)})

@@ -104,3 +104,11 @@ func (e *ContextLengthError) Error() string {
 func invalid(field, format string, args ...any) error {
 	return &Error{Code: CodeInvalidRequest, Field: field, Err: fmt.Errorf(format, args...)}
 }
+
+// needContext reports a context that is nil, which would panic further down.
+func needContext(ctx context.Context) error {
+	if ctx == nil {
+		return &Error{Code: CodeInvalidRequest, Err: errors.New("the context is nil")}
+	}
+	return nil
+}

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -40,9 +41,9 @@ func openFile(path string) (*pool.Handle, error) {
 	h, err := pool.Open(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, NewError(CodeModelNotFound, err)
+		return nil, NewError(CodeModelNotFound, oneLine{err})
 	case err != nil:
-		return nil, NewError(CodeInvalidModel, err)
+		return nil, NewError(CodeInvalidModel, oneLine{err})
 	}
 	return h, nil
 }
@@ -56,8 +57,9 @@ func stem(path string) string {
 // load makes a model of a mapped file and owns the handle from here on.
 func load(ctx context.Context, h *pool.Handle, id string, opts []Option) (_ *Model, err error) {
 	o, err := newOptions(opts)
-	if err != nil {
-		return nil, errors.Join(err, h.Close())
+	if err = cmp.Or(needContext(ctx), err); err != nil {
+		_ = h.Close() // the reason for giving up says more
+		return nil, err
 	}
 	if o.id == "" {
 		o.id = id
@@ -106,7 +108,7 @@ func loadError(err error) error {
 	case errors.Is(err, pool.ErrChanged), errors.Is(err, pool.ErrFault):
 		code = CodeModelChanged
 	}
-	return NewError(code, err)
+	return NewError(code, oneLine{err})
 }
 
 // Opener opens a generator for [Open]; name is what follows the scheme.
@@ -147,7 +149,7 @@ type TokenizerFile struct {
 // that holds nothing else.
 func OpenTokenizer(ctx context.Context, path string, opts ...Option) (*TokenizerFile, error) {
 	o, err := newOptions(opts)
-	if err != nil {
+	if err = cmp.Or(needContext(ctx), err); err != nil {
 		return nil, err
 	}
 	h, err := openFile(path)
@@ -170,7 +172,7 @@ func OpenTokenizer(ctx context.Context, path string, opts ...Option) (*Tokenizer
 	}
 	if err := errors.Join(err, h.Close()); err != nil {
 		t.lease.Close()
-		return nil, loadError(oneLine{err})
+		return nil, loadError(err)
 	}
 	return t, nil
 }
@@ -183,6 +185,12 @@ func (t *TokenizerFile) Close() error {
 
 // metadataSource shows a file's metadata as the tokenizer reads it.
 type metadataSource struct{ *gguf.File }
+
+// String copies the text, which the tokenizer keeps for longer than the file.
+func (s metadataSource) String(key string) (string, bool) {
+	v, ok := s.File.String(key)
+	return strings.Clone(v), ok
+}
 
 func (s metadataSource) Strings(key string) (tokenizer.List[string], bool) {
 	v, ok := s.File.Strings(key)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -57,14 +58,22 @@ func (m *Model) build(f *gguf.File, o *options) error {
 	if o.contextLength > cfg.ContextLength {
 		return invalid("context_length", "the context length is %d, the model was trained on %d", o.contextLength, cfg.ContextLength)
 	}
-	m.template = newChatTemplate(f, tok)
+	m.template = newChatTemplate(f, tok, o.budget, m.lease)
 	name, _ := f.String("general.name")
 	m.info = Info{
-		ID: o.id, Name: name, Architecture: cfg.Architecture, Quantization: cfg.Quantization, Parameters: cfg.Parameters,
+		ID: o.id, Name: clip(name), Architecture: cfg.Architecture, Quantization: cfg.Quantization, Parameters: cfg.Parameters,
 		FileBytes: int64(len(m.handle.Bytes())), ContextLength: o.contextLength, Vocabulary: cfg.Vocabulary,
 	}
 	m.engine, err = newEngine(model, limits, m.handle, tok, m.lease, o)
 	return err
+}
+
+// maxNameBytes is how much of a model's own name is shown.
+const maxNameBytes = 200
+
+// clip copies the beginning of a text from a file, valid UTF-8.
+func clip(s string) string {
+	return strings.ToValidUTF8(strings.Clone(s[:min(len(s), maxNameBytes)]), "")
 }
 
 // Close ends what is running with [CodeClosed], waits for the engine to stop
@@ -98,21 +107,27 @@ func (m *Model) Ready(context.Context) error { return m.engine.ready() }
 // goroutine, so a context that ends stops that too.
 func (m *Model) Start(ctx context.Context, req Request) (*Stream, error) {
 	start := time.Now()
+	if err := needContext(ctx); err != nil {
+		return nil, err
+	}
 	if err := req.Validate(); err != nil {
 		return nil, err
 	}
 	if err := m.engine.ready(); err != nil {
 		return nil, err
 	}
+	cfg := m.samplerConfig(&req)
 	s := &sequence{
 		started: start, maxTokens: req.MaxTokens, ignoreEOS: req.IgnoreEOS,
 		logprobs: req.Logprobs, topLogprobs: req.TopLogprobs, stopper: sampler.NewStopper(req.Stop),
-		sampler: sampler.New(m.samplerConfig(&req)), decoder: m.tok.Stream(tokenizer.DecodeOptions{}),
+		sampler: sampler.New(cfg), decoder: m.tok.Stream(tokenizer.DecodeOptions{}),
 		lease: m.budget.Lease(),
 	}
-	prompt, err := m.prompt(ctx, &req, s.lease)
+	err := NewError(CodeResourceExhausted, s.lease.Reserve(budget.Request, cfg.Bytes(m.info.Vocabulary)))
 	if err == nil {
-		s.prompt = prompt
+		s.prompt, err = m.prompt(ctx, &req, s.lease)
+	}
+	if err == nil {
 		err = m.engine.submit(ctx, s)
 	}
 	if err != nil {
@@ -156,6 +171,11 @@ func (m *Model) prompt(ctx context.Context, req *Request, lease *budget.Lease) (
 		// Chat templates write the special tokens themselves.
 		opt, field = TokenizeOptions{ParseSpecial: true}, "messages"
 	}
+	rendered := m.budget.Lease() // the template's text, until it is encoded
+	defer rendered.Close()
+	if err := rendered.Reserve(budget.Request, int64(len(text))); err != nil {
+		return nil, NewError(CodeResourceExhausted, err)
+	}
 	// A token has at least one byte of text, but for the few that are added.
 	if err := lease.ReserveItems(budget.Request, uint64(min(len(text), room)+8), 4); err != nil {
 		return nil, NewError(CodeResourceExhausted, err)
@@ -191,6 +211,9 @@ func (m *Model) Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*S
 		return nil, &Error{Code: CodeContextLength, Field: "tokens", Err: &ContextLengthError{Prompt: len(tokens), Limit: m.info.ContextLength}}
 	case opt.Top < 0 || opt.Top > maxScoreTop:
 		return nil, invalid("top", "top is %d, it must lie in [0, %d]", opt.Top, maxScoreTop)
+	}
+	if err := needContext(ctx); err != nil {
+		return nil, err
 	}
 	if err := m.checkTokens(tokens); err != nil {
 		return nil, err

@@ -43,18 +43,18 @@ func TestConformanceRealModel(t *testing.T) {
 	runtimetest.Conformance(t, func(*testing.T) runtime.Generator { return m })
 }
 
-// TestFormats generates with each weight format: the same text whether one
-// caller asks or many, in any order, on any number of threads and at any pace
-// of the prefill.
+// TestSameBits generates with each weight format: the same text and
+// log-probabilities whether one caller asks or 32 at once, on any number of
+// threads and at any pace of the prefill.
 func TestSameBits(t *testing.T) {
 	for _, format := range []tensor.DType{tensor.F32, tensor.F16, tensor.Q8_0, tensor.Q4_1} {
 		t.Run(format.String(), func(t *testing.T) {
 			cfg := testmodel.Config{Weights: format, HeadType: format, Seed: 5, Untied: true}
-			requests := make([]runtime.Request, 12)
+			requests := make([]runtime.Request, 32)
 			for i := range requests {
 				seed := uint64(i)
 				requests[i] = runtime.Request{
-					Prompt: fmt.Sprint("the ", i, " hello ", slices.Repeat([]string{"in the hell "}, i)), MaxTokens: 20, IgnoreEOS: true,
+					Prompt: fmt.Sprint("the ", i, " hello ", slices.Repeat([]string{"in the hell "}, i)), MaxTokens: 12, IgnoreEOS: true,
 					Temperature: float64(i%2) * 0.8, TopK: 40, Seed: &seed, Logprobs: true,
 				}
 			}

@@ -3,7 +3,9 @@ package runtime
 import (
 	"context"
 	"errors"
+	"strings"
 
+	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/internal/jinja"
 	"github.com/dunlin-go/dunlin/models/gguf"
 	"github.com/dunlin-go/dunlin/tokenizer"
@@ -17,23 +19,60 @@ type chatTemplate struct {
 	err      error
 }
 
-func newChatTemplate(f *gguf.File, tok *tokenizer.Tokenizer) chatTemplate {
+// Bounds of a template: the largest in use have some 30 KB. While it is parsed
+// its tokens take far more than what is kept of it.
+const (
+	maxTemplateBytes    = 128 << 10
+	templateKeepFactor  = 32
+	templateParseFactor = 256
+)
+
+// newChatTemplate parses the file's template. What is wrong with it is told to
+// those who use it; the model's other requests don't need it.
+func newChatTemplate(f *gguf.File, tok *tokenizer.Tokenizer, b *budget.Budget, lease *budget.Lease) chatTemplate {
 	src, ok := f.String("tokenizer.chat_template")
 	if !ok {
 		return chatTemplate{err: &Error{Code: CodeUnsupported, Field: "messages", Err: errors.New("the model has no chat template: send a prompt instead of messages")}}
 	}
-	t, err := jinja.Parse(src, jinja.Limits{})
+	parsing := b.Lease()
+	defer parsing.Close()
+	size := int64(min(len(src), maxTemplateBytes))
+	err := errors.Join(lease.Reserve(budget.Metadata, size*templateKeepFactor), parsing.Reserve(budget.Metadata, size*templateParseFactor))
 	if err != nil {
-		return chatTemplate{err: templateError(err)}
+		return chatTemplate{err: NewError(CodeResourceExhausted, oneLine{err})}
+	}
+	t, err := jinja.Parse(strings.Clone(src), jinja.Limits{SourceBytes: maxTemplateBytes})
+	if err != nil {
+		return chatTemplate{err: &Error{Code: CodeUnsupported, Field: "messages", Err: oneLine{err}}}
 	}
 	return chatTemplate{template: t, bos: tok.Text(tok.BOS()), eos: tok.Text(tok.EOS())}
 }
 
+// What a rendering may use, and is priced at while it runs: room for the
+// template's own values, and some copies of the messages.
+const (
+	templateBytes  = 4 << 20
+	templateFactor = 64
+	messageBytes   = 1024
+)
+
 // ApplyTemplate implements [Templater] with the template in the model's file.
 func (m *Model) ApplyTemplate(ctx context.Context, messages []Message, generationPrompt bool) (string, error) {
+	if err := needContext(ctx); err != nil {
+		return "", err
+	}
 	t := &m.template
 	if t.err != nil {
 		return "", t.err
+	}
+	price := int64(templateBytes + messageBytes*len(messages))
+	for _, msg := range messages {
+		price += templateFactor * int64(len(msg.Role)+len(msg.Content))
+	}
+	lease := m.budget.Lease() // for as long as it renders
+	defer lease.Close()
+	if err := lease.Reserve(budget.Request, price); err != nil {
+		return "", NewError(CodeResourceExhausted, err)
 	}
 	list := make([]jinja.Value, len(messages))
 	for i, msg := range messages {
@@ -42,7 +81,7 @@ func (m *Model) ApplyTemplate(ctx context.Context, messages []Message, generatio
 		d.Set("content", jinja.String(msg.Content))
 		list[i] = d
 	}
-	text, err := t.template.Render(ctx, map[string]jinja.Value{
+	text, err := t.template.WithLimits(jinja.Limits{MemoryBytes: price / 2, OutputBytes: price / 8}).Render(ctx, map[string]jinja.Value{
 		"messages": jinja.NewList(list...), "add_generation_prompt": jinja.Bool(generationPrompt),
 		"bos_token": jinja.String(t.bos), "eos_token": jinja.String(t.eos),
 	})
@@ -61,5 +100,5 @@ func templateError(err error) error {
 	if ended := NewError(code, err); CodeOf(ended) != code {
 		return ended // the context's
 	}
-	return &Error{Code: code, Field: "messages", Err: err}
+	return &Error{Code: code, Field: "messages", Err: oneLine{err}}
 }

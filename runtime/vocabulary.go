@@ -22,6 +22,9 @@ func (v *vocabulary) Tokenize(ctx context.Context, text string, opt TokenizeOpti
 // encode tokenizes text into at most limit tokens, 0 for any number. The memory
 // is priced while it runs; the ids themselves are the caller's to price.
 func (v *vocabulary) encode(ctx context.Context, text string, opt TokenizeOptions, limit int) ([]int32, error) {
+	if err := needContext(ctx); err != nil {
+		return nil, err
+	}
 	ids, err := v.tok.Encode(ctx, nil, text, tokenizer.EncodeOptions{
 		AddSpecial: opt.AddSpecial, ParseSpecial: opt.ParseSpecial, Limit: limit, Budget: v.budget,
 	})

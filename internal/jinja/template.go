@@ -42,6 +42,13 @@ func (t *Template) WithClock(now func() time.Time) *Template {
 	return &c
 }
 
+// WithLimits returns the template with other limits for its renderings.
+func (t *Template) WithLimits(limits Limits) *Template {
+	c := *t
+	c.limits = limits.withDefaults()
+	return &c
+}
+
 // Render renders the template with the given variables. A failed or cancelled
 // rendering returns no text.
 func (t *Template) Render(ctx context.Context, vars map[string]Value) (string, error) {

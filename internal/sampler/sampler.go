@@ -19,6 +19,21 @@ type Config struct {
 	Seed        uint64
 }
 
+// Bytes is the memory that a sampler of the configuration comes to hold.
+func (c Config) Bytes(vocabulary int) int64 {
+	switch {
+	case c.Temperature == 0:
+		return 0
+	case c.TopK > 0 && c.TopK < vocabulary:
+		return candidateBytes * int64(c.TopK)
+	case c.TopP > 0 && c.TopP < 1:
+		return candidateBytes * int64(vocabulary)
+	}
+	return 0
+}
+
+const candidateBytes = 8
+
 // Candidate is a token and its logit.
 type Candidate struct {
 	ID    int32

@@ -17,9 +17,11 @@ import (
 // returns within 50 ms; a loaded test machine adds its own.
 const promptly = 5 * time.Second
 
-// wantEnd reads s to its end, which must be of the given code, and soon.
-func wantEnd(t *testing.T, s *runtime.Stream, code runtime.Code, is error) {
+// wantEnd reads s, which nobody read since it was told to end, to its end. That
+// must be of the given code. What runs has to stop without being read.
+func wantEnd(t *testing.T, g runtime.Generator, s *runtime.Stream, code runtime.Code, is error) {
 	t.Helper()
+	quiet(t, g)
 	begin := time.Now()
 	finished, err := endOf(s)
 	if took := time.Since(begin); took > promptly {
@@ -71,7 +73,7 @@ func testCancelDuring(t *testing.T, g runtime.Generator) {
 			s := start(ctx, t, g, endless())
 			wait.f(t, s)
 			cancel()
-			wantEnd(t, s, runtime.CodeCanceled, context.Canceled)
+			wantEnd(t, g, s, runtime.CodeCanceled, context.Canceled)
 		})
 	}
 	works(t, g)
@@ -114,7 +116,7 @@ func testDeadline(t *testing.T, g runtime.Generator) {
 	if err == nil {
 		defer s.Close()
 		<-ctx.Done() // unread, so that it can't be over
-		wantEnd(t, s, runtime.CodeDeadline, context.DeadlineExceeded)
+		wantEnd(t, g, s, runtime.CodeDeadline, context.DeadlineExceeded)
 	} else if runtime.CodeOf(err) != runtime.CodeDeadline {
 		t.Errorf("got %v", err)
 	}
@@ -129,7 +131,7 @@ func testClose(t *testing.T, g runtime.Generator) {
 			t.Errorf("Close: %v", err)
 		}
 	}
-	wantEnd(t, s, runtime.CodeClosed, nil)
+	wantEnd(t, g, s, runtime.CodeClosed, nil)
 	works(t, g)
 
 	// From another goroutine, while this one reads.
