@@ -196,6 +196,7 @@ func notModels() []badFile {
 	} {
 		all = append(all, badFile{name: name, data: data, codes: refused})
 	}
+	all = append(all, badFile{name: "not aligned", data: append([]byte{0}, goodFile()...)[1:], codes: unsupported})
 	slices.SortFunc(all, func(a, b badFile) int { return strings.Compare(a.name, b.name) })
 	return all
 }

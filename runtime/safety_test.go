@@ -137,6 +137,33 @@ func TestHostileRequests(t *testing.T) {
 	}
 }
 
+// TestTinyContexts has contexts with room for hardly anything.
+func TestTinyContexts(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 31, 32, 33} {
+		m := tiny(t, testmodel.Config{}, runtime.WithContextLength(n))
+		for _, length := range []int{1, 2, 3, 30, 31, 32, 33, 100, 10_000} {
+			for _, req := range []runtime.Request{{Prompt: strings.Repeat("x", length)}, {Tokens: make([]int32, length)}} {
+				req.IgnoreEOS = true
+				res, err := runtime.Generate(t.Context(), m, req)
+				switch fits := length < n; {
+				case !fits:
+					checkError(t, fmt.Sprintf("%d tokens in a context of %d", length, n), err, tooLong, nil)
+				case err != nil:
+					t.Errorf("%d tokens in a context of %d: %v", length, n, err)
+				case len(res.Tokens) != n-length || res.Finish != runtime.FinishLength:
+					t.Errorf("%d tokens in a context of %d: %+v", length, n, res)
+				}
+			}
+			_, err := m.Score(t.Context(), make([]int32, length), runtime.ScoreOptions{})
+			if length > n {
+				checkError(t, "score", err, tooLong, nil)
+			} else if err != nil {
+				t.Errorf("scoring %d tokens in a context of %d: %v", length, n, err)
+			}
+		}
+	}
+}
+
 func TestHostileTokenizeAndScore(t *testing.T) {
 	m := tiny(t, testmodel.Config{})
 	ctx := t.Context()

@@ -16,18 +16,28 @@ type vocabulary struct {
 
 // Tokenize implements [Tokenizer].
 func (v *vocabulary) Tokenize(ctx context.Context, text string, opt TokenizeOptions) ([]int32, error) {
-	return v.encode(ctx, text, opt, 0)
+	return v.encode(ctx, text, opt, anyNumber)
 }
 
-// encode tokenizes text into at most limit tokens, 0 for any number. The memory
+// anyNumber is a limit that isn't one.
+const anyNumber = -1
+
+// encode tokenizes text into at most limit tokens, or any number. The memory
 // is priced while it runs; the ids themselves are the caller's to price.
 func (v *vocabulary) encode(ctx context.Context, text string, opt TokenizeOptions, limit int) ([]int32, error) {
 	if err := needContext(ctx); err != nil {
 		return nil, err
 	}
+	most := max(limit, 0)
+	if limit == 0 {
+		most = 1 // where 0 would be any number
+	}
 	ids, err := v.tok.Encode(ctx, nil, text, tokenizer.EncodeOptions{
-		AddSpecial: opt.AddSpecial, ParseSpecial: opt.ParseSpecial, Limit: limit, Budget: v.budget,
+		AddSpecial: opt.AddSpecial, ParseSpecial: opt.ParseSpecial, Limit: most, Budget: v.budget,
 	})
+	if err == nil && limit != anyNumber && len(ids) > limit {
+		err = tokenizer.ErrTooLong
+	}
 	switch {
 	case errors.Is(err, tokenizer.ErrTooLong):
 		return nil, &Error{Code: CodeContextLength, Err: &ContextLengthError{Prompt: limit + 1, Limit: limit + 1, AtLeast: true}}
