@@ -1,0 +1,145 @@
+# Targets for people and for .ci/run. `make help` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
+
+# The version is set by the linker instead, so a build also works in a checkout
+# that git distrusts and in an exported tree.
+GOFLAGS ?=
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+MODEL ?= smollm2
+PROMPT ?= What is the boiling point of water in Celsius?
+# As they were written: a prompt may have quotes and dollars in it.
+export RUN_MODEL := $(value MODEL)
+export RUN_PROMPT := $(value PROMPT)
+
+COUNT ?= 20000
+BENCH ?= .
+BENCH_COUNT ?= 6
+OLD ?= old.txt
+NEW ?= new.txt
+PACKAGES ?= ./...
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+
+TOOL := go tool -modfile=tools/go.mod
+# Prints go test's own lines, then what was skipped and the number of tests.
+TEST := $(TOOL) gotestsum --format standard-quiet --
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ use
+
+.PHONY: build
+build: ## Build bin/dunlin, one static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/dunlin ./cmd/dunlin
+
+.PHONY: run
+run: build ## Answer PROMPT="..." with the default model, which is fetched once
+	@[[ -f $$RUN_MODEL ]] || bin/dunlin pull "$$RUN_MODEL" >/dev/null
+	@bin/dunlin run "$$RUN_MODEL" "$$RUN_PROMPT"
+
+##@ test
+
+.PHONY: test
+test: build ## All tests, with the real model (fetched once, or DUNLIN_TEST_MODEL)
+	@model=$${DUNLIN_TEST_MODEL:-$$(bin/dunlin pull smollm2)}; \
+	echo "DUNLIN_TEST_MODEL=$$model $(TEST) -count=1 -timeout=14m $(PACKAGES)"; \
+	DUNLIN_TEST_MODEL=$$model $(TEST) -count=1 -timeout=14m $(PACKAGES)
+
+.PHONY: test-short
+test-short: ## The quick tests, without a model
+	$(TEST) -short $(PACKAGES)
+
+.PHONY: test-purego
+test-purego: ## The quick tests without assembly
+	CGO_ENABLED=0 $(TEST) -short -tags purego $(PACKAGES)
+
+.PHONY: race
+race: ## The quick tests under the race detector, which needs a C compiler
+	CGO_ENABLED=1 $(TEST) -short -race -timeout=20m $(PACKAGES)
+
+.PHONY: fuzz
+fuzz: ## Each fuzz target with COUNT inputs
+	scripts/fuzz.sh $(COUNT)
+
+.PHONY: test-clients
+test-clients: build .bin/clients/.done ## The HTTP surface against OpenAI's Python client
+	@model=$${DUNLIN_TEST_MODEL:-$$(bin/dunlin pull smollm2)}; \
+	DUNLIN_TEST_MODEL=$$model PYTHONPATH=$(CURDIR)/.bin/clients DUNLIN_OPENAI_PYTHON=python3 \
+	$(TEST) -count=1 -v -run OpenAIClient ./httpapi ./cmd/dunlin
+
+# In a folder of its own, not a venv: some systems' Python has pip and no venv.
+.bin/clients/.done: tools/clients.txt
+	rm -rf .bin/clients
+	python3 -m pip install --quiet --disable-pip-version-check --no-warn-conflicts --root-user-action=ignore --target .bin/clients -r $<
+	touch $@
+
+.PHONY: bench
+bench: ## Benchmarks that match BENCH, BENCH_COUNT times, for benchstat
+	go test -run '^$$' -bench '$(BENCH)' -count $(BENCH_COUNT) -benchmem $(PACKAGES)
+
+.PHONY: bench-compare
+bench-compare: ## Compare the benchmark outputs OLD and NEW
+	$(TOOL) benchstat $(OLD) $(NEW)
+
+##@ keep
+
+.PHONY: lint
+lint: ## Lint, and vet the generators
+	$(TOOL) golangci-lint run
+	go -C tensor/internal/kernel/_asm vet ./...
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(TOOL) golangci-lint fmt
+
+.PHONY: check-fmt
+check-fmt: ## Demand formatted code
+	$(TOOL) golangci-lint fmt --diff
+
+.PHONY: generate
+generate: ## Write the generated files
+	go generate ./...
+
+.PHONY: check-generate
+check-generate: ## Demand that the generated files are current
+	scripts/check-generate.sh
+
+.PHONY: deps-check
+deps-check: ## Hold the imports of package runtime and the dependencies to their lists
+	scripts/deps-check.sh
+
+.PHONY: tidy-check
+tidy-check: ## Demand tidy go.mod files
+	go mod tidy -diff
+	go -C tools mod tidy -diff
+	go -C tensor/internal/kernel/_asm mod tidy -diff
+
+.PHONY: cross
+cross: ## Build and vet for every platform, without cgo
+	@for p in $(PLATFORMS); do \
+		echo "$$p"; \
+		export CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/}; \
+		go build ./...; \
+		go vet ./...; \
+	done
+	CGO_ENABLED=0 go vet -tags purego ./...
+
+.PHONY: vuln
+vuln: ## Known vulnerabilities in what is linked (asks an online database)
+	go run golang.org/x/vuln/cmd/govulncheck@latest ./...
+
+.PHONY: ci
+ci: ## Everything that CI does
+	.ci/run
+
+.PHONY: clean
+clean: ## Remove what was built (the model stays in its cache)
+	rm -rf bin .bin

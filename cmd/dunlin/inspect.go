@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/models/gguf"
+	"github.com/dunlin-go/dunlin/models/hub"
+	"github.com/dunlin-go/dunlin/models/pool"
+)
+
+// inspectCmd shows what a model file says of itself.
+type inspectCmd struct {
+	Model string `arg:"" help:"Path of a GGUF file, or a name of the catalogue."`
+	Full  bool   `help:"Give long arrays and texts of the metadata in full."`
+	JSON  bool   `help:"Print one JSON object."`
+}
+
+type inspectResult struct {
+	Format     string         `json:"format"`
+	Version    uint32         `json:"version"`
+	FileBytes  int64          `json:"file_bytes"`
+	Alignment  uint64         `json:"alignment"`
+	DataOffset uint64         `json:"data_offset"`
+	Metadata   map[string]any `json:"metadata"`
+	Tensors    []tensorRow    `json:"tensors"`
+
+	keys []string // of Metadata in the file's order
+}
+
+type tensorRow struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
+	// Shape is in GGUF's order: the length of a row first.
+	Shape  []uint64 `json:"shape"`
+	Offset uint64   `json:"offset"` // from the start of the file
+	Bytes  uint64   `json:"bytes"`
+
+	elements uint64
+}
+
+// Run prints the file's metadata, tensors and sizes.
+func (c *inspectCmd) Run(ctx context.Context, std *stdio) error {
+	path, err := hub.Resolve(c.Model)
+	if err != nil {
+		return err
+	}
+	res, err := inspect(path, c.Full)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Model, err)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if c.JSON {
+		return writeJSON(std.out, res)
+	}
+	return res.print(std, c.Full)
+}
+
+// inspect reads a file without loading it as a model, so it takes files that
+// no architecture here can run.
+func inspect(path string, full bool) (res *inspectResult, err error) {
+	h, err := pool.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer closeInto(&err, h)
+	err = pool.Guard(func() error {
+		f, err := gguf.Parse(h.Bytes(), budget.New(budget.Available()/2).Lease())
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		res = newInspectResult(f, int64(len(h.Bytes())), full)
+		return nil
+	})
+	return res, err
+}
+
+func newInspectResult(f *gguf.File, size int64, full bool) *inspectResult {
+	r := &inspectResult{
+		Format: "gguf", Version: f.Version(), FileBytes: size, Alignment: f.Alignment(), DataOffset: f.DataOffset(),
+		Metadata: make(map[string]any, f.Len()), Tensors: make([]tensorRow, 0, f.TensorCount()),
+	}
+	for key := range f.Keys() {
+		v, _ := f.Any(key)
+		r.Metadata[key] = metadataValue(v, full)
+		r.keys = append(r.keys, key)
+	}
+	for t := range f.Tensors() {
+		r.Tensors = append(r.Tensors, tensorRow{t.Name, t.Type.String(), slices.Clone(t.Dims()), t.Offset, t.Bytes, t.Elements()})
+	}
+	return r
+}
+
+func (r *inspectResult) print(std *stdio, full bool) error {
+	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "format\tGGUF version %d\n", r.Version)
+	fmt.Fprintf(w, "file\t%s\n", bytesText(uint64(r.FileBytes)))
+	fmt.Fprintf(w, "tensor data\tfrom byte %d, aligned to %d\n\n", r.DataOffset, r.Alignment)
+	for _, key := range r.keys {
+		fmt.Fprintf(w, "%s\t%s\n", printable(key), metadataText(r.Metadata[key], full))
+	}
+	if err := w.Flush(); err != nil || len(r.Tensors) == 0 {
+		return err
+	}
+	fmt.Fprintln(std.out)
+	w = tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "tensor\ttype\tshape\toffset\tbytes")
+	for _, t := range r.Tensors {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\n", printable(t.Name), t.Type, shapeText(t.Shape), t.Offset, t.Bytes)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return r.printSums(std)
+}
+
+// printSums tells how much each type takes.
+func (r *inspectResult) printSums(std *stdio) error {
+	type sum struct {
+		tensors         int
+		elements, bytes uint64
+	}
+	byType, all := map[string]sum{}, sum{}
+	for _, t := range r.Tensors {
+		s := byType[t.Type]
+		byType[t.Type] = sum{s.tensors + 1, s.elements + t.elements, s.bytes + t.Bytes}
+		all = sum{all.tensors + 1, all.elements + t.elements, all.bytes + t.Bytes}
+	}
+	fmt.Fprintln(std.out)
+	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "type\ttensors\telements\tbytes")
+	for _, name := range slices.Sorted(maps.Keys(byType)) {
+		s := byType[name]
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", name, s.tensors, s.elements, bytesText(s.bytes))
+	}
+	fmt.Fprintf(w, "all\t%d\t%d\t%s\n", all.tensors, all.elements, bytesText(all.bytes))
+	return w.Flush()
+}
+
+// printable is a name as it is, save for what a terminal would obey.
+func printable(s string) string {
+	q := strconv.Quote(s)
+	return q[1 : len(q)-1]
+}
+
+func shapeText(dims []uint64) string {
+	var parts []string
+	for _, d := range dims {
+		parts = append(parts, strconv.FormatUint(d, 10))
+	}
+	return strings.Join(parts, " x ")
+}
+
+func bytesText(n uint64) string { return fmt.Sprintf("%d (%s)", n, humanBytes(int64(n))) }

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/dunlin-go/dunlin/models/hub"
+)
+
+// exitInterrupted is what shells report for a program that Ctrl-C ended.
+const exitInterrupted = 130
+
+// commands is the command line.
+type commands struct {
+	Run      runCmd      `cmd:"" help:"Answer a prompt."`
+	Serve    serveCmd    `cmd:"" help:"Serve models over OpenAI's HTTP API."`
+	Pull     pullCmd     `cmd:"" help:"Fetch a model of the catalogue into the cache and print its path."`
+	Inspect  inspectCmd  `cmd:"" help:"Show a model file's metadata and tensors."`
+	Tokenize tokenizeCmd `cmd:"" help:"Show the tokens of a text."`
+	Logits   logitsCmd   `cmd:"" help:"Show what a model thinks of a text."`
+	Bench    benchCmd    `cmd:"" help:"Measure a model's speed."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
+}
+
+// stdio is what a command reads and writes.
+type stdio struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+func main() {
+	os.Exit(dunlin(os.Args[1:], &stdio{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// dunlin runs one command line and returns the exit code.
+func dunlin(args []string, std *stdio) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
+
+	var cmds commands
+	parser, err := kong.New(&cmds,
+		kong.Name("dunlin"),
+		kong.Description("Language models inside one Go process: no server, no shared library, no cgo."),
+		kong.Writers(std.out, std.err),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(std),
+		kong.Vars{"default_model": hub.DefaultName, "default_temp": fmt.Sprint(defaultTemperature)},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		return complain(std.err, err)
+	}
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		return complain(std.err, fmt.Errorf("%w (see dunlin --help)", err))
+	}
+	err = parsed.Run()
+	switch {
+	case err == nil:
+		return 0
+	case ctx.Err() != nil:
+		fmt.Fprintln(std.err, "dunlin: interrupted")
+		return exitInterrupted
+	}
+	return complain(std.err, err)
+}
+
+// complain prints an error as one line.
+func complain(w io.Writer, err error) int {
+	fmt.Fprintln(w, "dunlin: "+strings.Join(strings.Fields(err.Error()), " "))
+	return 1
+}

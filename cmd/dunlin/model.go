@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/dunlin-go/dunlin/models/hub"
+	"github.com/dunlin-go/dunlin/runtime"
+)
+
+// maxInputBytes bounds what is read from standard input.
+const maxInputBytes = 64 << 20
+
+// engineFlags say how models are loaded.
+type engineFlags struct {
+	Threads     int         `short:"t" placeholder:"N" help:"Threads that compute (default: all processors)."`
+	Context     int         `short:"c" placeholder:"N" help:"Most tokens of prompt and answer together (default: what the model was trained on)."`
+	MemoryLimit byteSize    `placeholder:"SIZE" help:"Most memory besides the mapped weights, such as 512MiB (default: half of what the process may use)."`
+	Activations activations `enum:"int8,f32" default:"int8" placeholder:"FORMAT" help:"Format of activations: int8, or f32 for the slow reference."`
+}
+
+// activations is an --activations flag.
+type activations string
+
+// load loads the model that a path or a name of the catalogue means.
+func (f *engineFlags) load(ctx context.Context, model string, opts ...runtime.Option) (*runtime.Model, error) {
+	path, err := hub.Resolve(model)
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, runtime.WithID(hub.ID(model)))
+	if f.Threads != 0 {
+		opts = append(opts, runtime.WithThreads(f.Threads))
+	}
+	if f.Context != 0 {
+		opts = append(opts, runtime.WithContextLength(f.Context))
+	}
+	if f.MemoryLimit != 0 {
+		opts = append(opts, runtime.WithMemoryLimit(int64(f.MemoryLimit)))
+	}
+	if f.Activations == "f32" {
+		opts = append(opts, runtime.WithActivations(runtime.ActivationsF32))
+	}
+	m, err := runtime.Load(ctx, path, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", model, err)
+	}
+	return m, nil
+}
+
+// closeInto closes c and keeps the first error.
+func closeInto(err *error, c io.Closer) {
+	if closeErr := c.Close(); *err == nil {
+		*err = closeErr
+	}
+}
+
+// text is a command's text argument: itself, or standard input for "-".
+func (s *stdio) text(ctx context.Context, arg string) (string, error) {
+	if arg != "-" {
+		return arg, nil
+	}
+	return s.readAll(ctx)
+}
+
+// readAll reads standard input, byte for byte. A read can't be interrupted: one
+// that waits when the context ends is left behind, and the process ends.
+func (s *stdio) readAll(ctx context.Context) (string, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		data, err := io.ReadAll(io.LimitReader(s.in, maxInputBytes+1))
+		done <- result{data, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", ctx.Err()
+	case r := <-done:
+		if r.err == nil && len(r.data) > maxInputBytes {
+			r.err = fmt.Errorf("standard input has more than %d bytes", maxInputBytes)
+		}
+		return string(r.data), r.err
+	}
+}
+
+// piped reports whether standard input is something that ends by itself.
+func (s *stdio) piped() bool {
+	f, ok := s.in.(*os.File)
+	if !ok {
+		return true
+	}
+	fi, err := f.Stat()
+	return err == nil && fi.Mode()&os.ModeCharDevice == 0
+}
+
+var errNoPrompt = errors.New("no prompt: give it as an argument or on standard input")

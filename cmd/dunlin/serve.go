@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/dunlin-go/dunlin/httpapi"
+	"github.com/dunlin-go/dunlin/runtime"
+)
+
+// Bounds of the server.
+const (
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 2 * time.Minute
+)
+
+// serveCmd serves models over HTTP.
+type serveCmd struct {
+	Addr     string        `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address to listen on (default: ${default}); port 0: any that is free."`
+	Models   []string      `arg:"" name:"model" help:"Paths of GGUF files, or names of the catalogue; the first is also served as \"default\"."`
+	Parallel int           `placeholder:"N" help:"Requests that a model computes at the same time (default: 32)."`
+	Queue    int           `placeholder:"N" help:"Requests that may wait for a model (default: 1024)."`
+	Grace    time.Duration `default:"10s" placeholder:"D" help:"How long running requests may go on when the server is told to stop (default: ${default})."`
+	engineFlags
+}
+
+// Run serves until it is interrupted.
+func (c *serveCmd) Run(ctx context.Context, std *stdio) (err error) {
+	gens, closeAll, err := c.loadAll(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeInto(&err, closeAll)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Addr)
+	if err != nil {
+		return err
+	}
+	gin.SetMode(gin.ReleaseMode)
+	engine := gin.New()
+	engine.Use(gin.RecoveryWithWriter(std.err))
+	httpapi.New(gens[0], httpapi.WithModels(gens[1:]...)).Mount(engine)
+
+	var ids []string
+	for _, g := range gens {
+		ids = append(ids, g.Info().ID)
+	}
+	fmt.Fprintf(std.out, "serving %s on http://%s\n", strings.Join(ids, ", "), listener.Addr())
+	return serve(ctx, listener, engine, c.Grace, std.err)
+}
+
+// loadAll loads the models in their order.
+func (c *serveCmd) loadAll(ctx context.Context) (gens []runtime.Generator, all closers, err error) {
+	defer func() {
+		if err != nil {
+			_ = all.Close() // the reason for giving up says more
+		}
+	}()
+	var opts []runtime.Option
+	if c.Parallel != 0 {
+		opts = append(opts, runtime.WithMaxSequences(c.Parallel))
+	}
+	if c.Queue != 0 {
+		opts = append(opts, runtime.WithQueue(c.Queue))
+	}
+	seen := map[string]string{}
+	for _, model := range c.Models {
+		m, err := c.load(ctx, model, opts...)
+		if err != nil {
+			return nil, all, err
+		}
+		all = append(all, m)
+		id := m.Info().ID
+		if other, dup := seen[id]; dup {
+			return nil, all, fmt.Errorf("%s and %s are both called %s: rename one of the files", other, model, id)
+		}
+		seen[id] = model
+		gens = append(gens, m)
+	}
+	return gens, all, nil
+}
+
+// serve runs the server until ctx ends. Then it takes no more connections,
+// gives the requests that run the time of grace, ends those that are left and
+// waits for them.
+func serve(ctx context.Context, listener net.Listener, handler http.Handler, grace time.Duration, logTo io.Writer) error {
+	requests, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	srv := &http.Server{
+		Handler:           handler,
+		BaseContext:       func(net.Listener) context.Context { return requests },
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          log.New(logTo, "dunlin: ", log.LstdFlags),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	patience, done := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer done()
+	err := srv.Shutdown(patience)
+	if errors.Is(err, context.DeadlineExceeded) {
+		cancel(errStopping)
+		last, done := context.WithTimeout(context.WithoutCancel(ctx), readHeaderTimeout)
+		defer done()
+		if err = srv.Shutdown(last); err != nil {
+			err = srv.Close() // a connection that doesn't read
+		}
+	}
+	if stopped := <-failed; !errors.Is(stopped, http.ErrServerClosed) {
+		err = errors.Join(err, stopped)
+	}
+	return err
+}
+
+var errStopping = errors.New("the server is stopping")
+
+// closers are closed in the reverse order.
+type closers []io.Closer
+
+// Close closes all of them and reports every error.
+func (c closers) Close() error {
+	var errs []error
+	for i := len(c) - 1; i >= 0; i-- {
+		errs = append(errs, c[i].Close())
+	}
+	return errors.Join(errs...)
+}
