@@ -9,8 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dunlin-go/dunlin/runtime"
 	"github.com/gin-gonic/gin"
+
+	"github.com/dunlin-go/dunlin/runtime"
 )
 
 // defaultModel is the alias of the first model.

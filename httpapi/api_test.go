@@ -12,10 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dunlin-go/dunlin/runtime"
-	"github.com/dunlin-go/dunlin/runtime/runtimetest"
 	"github.com/gin-gonic/gin"
 	"go.uber.org/goleak"
+
+	"github.com/dunlin-go/dunlin/runtime"
+	"github.com/dunlin-go/dunlin/runtime/runtimetest"
 )
 
 func TestMain(m *testing.M) {
@@ -196,7 +197,7 @@ func TestMountOnGroup(t *testing.T) {
 	if w := do(e, "GET", "/llm/readyz", ""); w.Code != 404 {
 		t.Errorf("/readyz without health: %d", w.Code)
 	}
-	r := httptest.NewRequest("POST", "/llm"+chatPath, strings.NewReader(ask("")))
+	r := httptest.NewRequest(http.MethodPost, "/llm"+chatPath, strings.NewReader(ask("")))
 	r.Header.Set("Authorization", "Bearer k")
 	w := httptest.NewRecorder()
 	e.ServeHTTP(w, r)

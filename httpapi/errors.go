@@ -7,8 +7,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/dunlin-go/dunlin/runtime"
 	"github.com/gin-gonic/gin"
+
+	"github.com/dunlin-go/dunlin/runtime"
 )
 
 // The types of OpenAI's errors.

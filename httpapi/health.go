@@ -8,8 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dunlin-go/dunlin/runtime"
 	"github.com/gin-gonic/gin"
+
+	"github.com/dunlin-go/dunlin/runtime"
 )
 
 // Readier is the capability, found with [runtime.As], to tell whether a

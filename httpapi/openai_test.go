@@ -8,9 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gin-gonic/gin"
+
 	"github.com/dunlin-go/dunlin/runtime"
 	"github.com/dunlin-go/dunlin/runtime/runtimetest"
-	"github.com/gin-gonic/gin"
 )
 
 // TestOpenAIClient holds the API to the official client.

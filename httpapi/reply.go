@@ -9,8 +9,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/dunlin-go/dunlin/runtime"
 	"github.com/gin-gonic/gin"
+
+	"github.com/dunlin-go/dunlin/runtime"
 )
 
 // frame is what a request works with and gives back.
@@ -62,7 +63,7 @@ func (a *API) completion(s *surface) gin.HandlerFunc {
 // package, ends the one request that met it.
 func (r *reply) done() {
 	if p := recover(); p != nil {
-		if p == http.ErrAbortHandler {
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p)
 		}
 		r.abort(fromError(fmt.Errorf("panic: %v\n%s", p, debug.Stack())))

@@ -6,8 +6,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/dunlin-go/dunlin/runtime"
 	"github.com/tidwall/gjson"
+
+	"github.com/dunlin-go/dunlin/runtime"
 )
 
 // request is a parsed body.

@@ -6,9 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/dunlin-go/dunlin/runtime"
 	"github.com/dunlin-go/dunlin/runtime/runtimetest"
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestRefused(t *testing.T) {
@@ -188,17 +189,21 @@ func TestParse(t *testing.T) {
 		{ask(""), runtime.Request{Messages: hi, Temperature: 1}},
 		{ask(`"temperature":null,"stop":null,"max_tokens":null,"tools":null,"n":null,"seed":null`), runtime.Request{Messages: hi, Temperature: 1}},
 		{ask(`"n":1,"store":false,"user":"me","metadata":{"a":"b"},"logit_bias":{},"presence_penalty":0,"frequency_penalty":0.0,"tools":[],"response_format":{"type":"text"},"modalities":["text"],"service_tier":"auto","tool_choice":"none","parallel_tool_calls":true,"safety_identifier":"s","prompt_cache_key":"k","prompt_cache_retention":"24h","verbosity":"medium","reasoning_effort":"none"`), runtime.Request{Messages: hi, Temperature: 1}},
-		{ask(`"temperature":0,"top_p":0.5,"top_k":7,"max_tokens":9,"seed":5,"stop":"x","logprobs":true,"top_logprobs":2,"ignore_eos":true`),
-			runtime.Request{Messages: hi, TopP: 0.5, TopK: 7, MaxTokens: 9, Seed: seed(5), Stop: []string{"x"}, Logprobs: true, TopLogprobs: 2, IgnoreEOS: true}},
+		{
+			ask(`"temperature":0,"top_p":0.5,"top_k":7,"max_tokens":9,"seed":5,"stop":"x","logprobs":true,"top_logprobs":2,"ignore_eos":true`),
+			runtime.Request{Messages: hi, TopP: 0.5, TopK: 7, MaxTokens: 9, Seed: seed(5), Stop: []string{"x"}, Logprobs: true, TopLogprobs: 2, IgnoreEOS: true},
+		},
 		{ask(`"max_completion_tokens":9,"stop":["a","\u00e9\n"]`), runtime.Request{Messages: hi, Temperature: 1, MaxTokens: 9, Stop: []string{"a", "é\n"}}},
 		{ask(`"max_tokens":9223372036854775807`), runtime.Request{Messages: hi, Temperature: 1, MaxTokens: math.MaxInt32}},
 		{ask(`"top_p":0`), runtime.Request{Messages: hi, Temperature: 1, TopP: 1e-9}},
 		{ask(`"seed":-1`), runtime.Request{Messages: hi, Temperature: 1, Seed: seed(math.MaxUint64)}},
 		{ask(`"seed":18446744073709551615`), runtime.Request{Messages: hi, Temperature: 1, Seed: seed(math.MaxUint64)}},
-		{`{"messages":[{"role":"developer","content":"a\ud83e\udd86\\\"\u0000\ud800"},{"role":"assistant","content":"b","refusal":null,"tool_calls":null,"annotations":[]},{"role":"user","content":[{"type":"text","text":"c"},{"type":"text","text":"d"}]},{"role":"system","content":[]}]}`,
+		{
+			`{"messages":[{"role":"developer","content":"a\ud83e\udd86\\\"\u0000\ud800"},{"role":"assistant","content":"b","refusal":null,"tool_calls":null,"annotations":[]},{"role":"user","content":[{"type":"text","text":"c"},{"type":"text","text":"d"}]},{"role":"system","content":[]}]}`,
 			runtime.Request{Temperature: 1, Messages: []runtime.Message{
 				{Role: "system", Content: "a🦆\\\"\x00\ufffd"}, {Role: "assistant", Content: "b"}, {Role: "user", Content: "cd"}, {Role: "system"},
-			}}},
+			}},
+		},
 	} {
 		r, err := New(fake(t)).parse(&chat, tc.body)
 		if err != nil {

@@ -18,15 +18,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gin-gonic/gin"
+
 	"github.com/dunlin-go/dunlin/runtime"
 	"github.com/dunlin-go/dunlin/runtime/runtimetest"
-	"github.com/gin-gonic/gin"
 )
 
 // post sends a request over the network; the caller cancels it or reads it.
 func post(ctx context.Context, t *testing.T, s *httptest.Server, body string) *http.Response {
 	t.Helper()
-	req, err := http.NewRequestWithContext(ctx, "POST", s.URL+chatPath, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+chatPath, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +147,7 @@ func TestConcurrentStreams(t *testing.T) {
 				}
 				defer resp.Body.Close()
 				b, err := io.ReadAll(resp.Body)
-				if err != nil || resp.StatusCode != 200 {
+				if err != nil || resp.StatusCode != http.StatusOK {
 					t.Errorf("%d: %v", resp.StatusCode, err)
 				}
 				return b
@@ -206,7 +207,7 @@ func TestDisconnect(t *testing.T) {
 			var wg sync.WaitGroup
 			defer wg.Wait()
 			wg.Go(func() {
-				req, _ := http.NewRequestWithContext(ctx, "POST", s.URL+chatPath, strings.NewReader(ask(fmt.Sprintf(`"stream":%v`, stream))))
+				req, _ := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+chatPath, strings.NewReader(ask(fmt.Sprintf(`"stream":%v`, stream))))
 				if resp, err := s.Client().Do(req); err == nil {
 					_, _ = io.Copy(io.Discard, resp.Body)
 					resp.Body.Close()
@@ -262,7 +263,7 @@ func TestServerTimeouts(t *testing.T) {
 			defer opened.Stop()
 			resp := post(t.Context(), t, s, ask(fmt.Sprintf(`"stream":%v`, tc.stream)))
 			b, err := io.ReadAll(resp.Body)
-			if err != nil || resp.StatusCode != 200 || !bytes.Contains(b, []byte(`"finish_reason":"stop"`)) {
+			if err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(b, []byte(`"finish_reason":"stop"`)) {
 				t.Fatalf("%d %s, %v", resp.StatusCode, b, err)
 			}
 			resp.Body.Close()
@@ -270,7 +271,7 @@ func TestServerTimeouts(t *testing.T) {
 			<-tick.C
 			reused := false
 			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }})
-			req, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/other", nil)
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/other", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -386,7 +387,7 @@ func TestBody(t *testing.T) {
 	}
 	wantError(t, do(e, "POST", chatPath, fits+" "), 413, "request_too_large", "")
 	send := func(body io.Reader, header ...string) *httptest.ResponseRecorder {
-		r := httptest.NewRequest("POST", chatPath, body)
+		r := httptest.NewRequest(http.MethodPost, chatPath, body)
 		r.ContentLength = -1
 		for i := 0; i < len(header); i += 2 {
 			r.Header.Set(header[i], header[i+1])
@@ -438,7 +439,7 @@ func BenchmarkStream(b *testing.B) {
 			e := engine(New(f))
 			b.ReportAllocs()
 			for b.Loop() {
-				r := httptest.NewRequest("POST", chatPath, strings.NewReader(ask(`"stream":true`)))
+				r := httptest.NewRequest(http.MethodPost, chatPath, strings.NewReader(ask(`"stream":true`)))
 				e.ServeHTTP(discard{http.Header{}}, r)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*tokens), "ns/token")

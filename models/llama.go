@@ -128,9 +128,15 @@ func newLlama(l *loader) (Model, error) {
 		dst *[]float32
 		n   int
 	}{
-		{&s.x, cfg.embedding}, {&s.norm, cfg.embedding}, {&s.embeddingDelta, cfg.embedding},
-		{&s.query, queries}, {&s.attend, queries}, {&s.key, keys}, {&s.value, keys},
-		{&s.gate, cfg.feedForward}, {&s.up, cfg.feedForward},
+		{&s.x, cfg.embedding},
+		{&s.norm, cfg.embedding},
+		{&s.embeddingDelta, cfg.embedding},
+		{&s.query, queries},
+		{&s.attend, queries},
+		{&s.key, keys},
+		{&s.value, keys},
+		{&s.gate, cfg.feedForward},
+		{&s.up, cfg.feedForward},
 	} {
 		if *part.dst, err = l.floats(l.limits.Tokens, part.n); err != nil {
 			return nil, err

@@ -57,13 +57,13 @@ func (m *metadata) sizeOr(name string, otherwise int) int {
 	return m.size(name)
 }
 
-// float is a finite number above zero.
+// float is a number above zero, neither 0 nor infinite as a float32 either.
 func (m *metadata) float(name string) float64 {
 	key := m.key(name)
 	v, ok := m.file.Float(key)
 	if !ok {
 		m.fail("%w: %s is missing or not a number", ErrInvalid, key)
-	} else if !(v > 0) || math.IsInf(v, 0) {
+	} else if f := float64(float32(v)); !(f > 0) || math.IsInf(f, 0) {
 		m.fail("%w: %s is %g, it must be finite and above zero", ErrInvalid, key, v)
 	}
 	return v

@@ -132,6 +132,9 @@ var errModelClosed = &Error{Code: CodeClosed, Err: errors.New("the model was clo
 
 // submit queues a sequence whose prompt is set and makes its stream.
 func (e *engine) submit(ctx context.Context, s *sequence) error {
+	if ctx.Err() != nil {
+		return contextError(ctx)
+	}
 	s.capacity = min(e.contextLength, e.cache.Pages()*kvcache.PageTokens)
 	if s.score != nil {
 		s.capacity = len(s.prompt)

@@ -41,9 +41,9 @@ func openFile(path string) (*pool.Handle, error) {
 	h, err := pool.Open(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, NewError(CodeModelNotFound, oneLine{err})
+		return nil, NewError(CodeModelNotFound, oneLineError{err})
 	case err != nil:
-		return nil, NewError(CodeInvalidModel, oneLine{err})
+		return nil, NewError(CodeInvalidModel, oneLineError{err})
 	}
 	return h, nil
 }
@@ -108,7 +108,7 @@ func loadError(err error) error {
 	case errors.Is(err, pool.ErrChanged), errors.Is(err, pool.ErrFault):
 		code = CodeModelChanged
 	}
-	return NewError(code, oneLine{err})
+	return NewError(code, oneLineError{err})
 }
 
 // Opener opens a generator for [Open]; name is what follows the scheme.

@@ -8,11 +8,12 @@ import (
 	"sync"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/dunlin-go/dunlin/internal/testmodel"
 	"github.com/dunlin-go/dunlin/runtime"
 	"github.com/dunlin-go/dunlin/runtime/runtimetest"
 	"github.com/dunlin-go/dunlin/tensor"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

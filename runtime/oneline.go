@@ -5,13 +5,13 @@ import (
 	"unicode"
 )
 
-// oneLine shows an error in one line of moderate length: several that were
+// oneLineError shows an error in one line of moderate length: several that were
 // joined, or one whose text is a template's or another stranger's.
-type oneLine struct{ err error }
+type oneLineError struct{ err error }
 
 const maxErrorBytes = 400
 
-func (e oneLine) Error() string {
+func (e oneLineError) Error() string {
 	text := strings.ReplaceAll(e.err.Error(), "\n", "; ")
 	if len(text) > maxErrorBytes {
 		text = strings.ToValidUTF8(text[:maxErrorBytes], "") + "..."
@@ -24,4 +24,4 @@ func (e oneLine) Error() string {
 	}, text)
 }
 
-func (e oneLine) Unwrap() error { return e.err }
+func (e oneLineError) Unwrap() error { return e.err }

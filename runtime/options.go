@@ -133,7 +133,7 @@ func newOptions(opts []Option) (options, error) {
 		errs = append(errs, opt(&o))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return o, &Error{Code: CodeInvalidRequest, Err: oneLine{err}}
+		return o, &Error{Code: CodeInvalidRequest, Err: oneLineError{err}}
 	}
 	if o.budget == nil {
 		o.budget = processBudget()

@@ -94,7 +94,7 @@ var medium = sync.OnceValue(mediumModel)
 func TestFileChangesUnderCallers(t *testing.T) {
 	var faults int
 	for _, d := range damages {
-		t.Run(d.name, func(t *testing.T) { faults += changeUnderCallers(t, medium(), d, 24) })
+		t.Run(d.name, func(t *testing.T) { faults += changeUnderCallers(t, medium(), d, 12) })
 	}
 	t.Logf("%d callers met a fault inside a step", faults)
 }
@@ -122,7 +122,7 @@ func TestFileChangesUnderCallersRealModel(t *testing.T) {
 func TestFaultInsideAStep(t *testing.T) {
 	const tries = 25
 	for range tries {
-		if n := changeUnderCallers(t, medium(), damages[0], 24); n > 0 {
+		if n := changeUnderCallers(t, medium(), damages[0], 12); n > 0 {
 			return
 		}
 	}
@@ -144,12 +144,12 @@ func changeUnderCallers(t *testing.T, good []byte, d damage, tokens int) int {
 	if err != nil {
 		t.Fatal(err)
 	}
+	idle := m.Stats().BudgetUsed
 	req := runtime.Request{Prompt: "hello in the", MaxTokens: tokens, IgnoreEOS: true}
 	want, err := runtime.Generate(t.Context(), m, req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	idle := m.Stats().BudgetUsed
 
 	var faults atomic.Int64
 	damaged := make(chan struct{})

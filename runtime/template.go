@@ -39,11 +39,11 @@ func newChatTemplate(f *gguf.File, tok *tokenizer.Tokenizer, b *budget.Budget, l
 	size := int64(min(len(src), maxTemplateBytes))
 	err := errors.Join(lease.Reserve(budget.Metadata, size*templateKeepFactor), parsing.Reserve(budget.Metadata, size*templateParseFactor))
 	if err != nil {
-		return chatTemplate{err: NewError(CodeResourceExhausted, oneLine{err})}
+		return chatTemplate{err: NewError(CodeResourceExhausted, oneLineError{err})}
 	}
 	t, err := jinja.Parse(strings.Clone(src), jinja.Limits{SourceBytes: maxTemplateBytes})
 	if err != nil {
-		return chatTemplate{err: &Error{Code: CodeUnsupported, Field: "messages", Err: oneLine{err}}}
+		return chatTemplate{err: &Error{Code: CodeUnsupported, Field: "messages", Err: oneLineError{err}}}
 	}
 	return chatTemplate{template: t, bos: tok.Text(tok.BOS()), eos: tok.Text(tok.EOS())}
 }
@@ -100,5 +100,5 @@ func templateError(err error) error {
 	if ended := NewError(code, err); CodeOf(ended) != code {
 		return ended // the context's
 	}
-	return &Error{Code: code, Field: "messages", Err: oneLine{err}}
+	return &Error{Code: code, Field: "messages", Err: oneLineError{err}}
 }

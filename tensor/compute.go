@@ -3,7 +3,6 @@ package tensor
 import (
 	"context"
 	"fmt"
-	"math"
 	"os"
 	"sync"
 
@@ -97,17 +96,16 @@ func NewCompute(lease *budget.Lease, act Activations, limits Limits) (*Compute, 
 	if err != nil {
 		return nil, err
 	}
-	price := kernel.ActsBytes(limits.Tokens, limits.MaxCols)
-	for range limits.Threads {
-		worker := kernel.ScratchBytes(limits.MaxCols)
-		if price > math.MaxInt64-worker-int64(4*limits.PageSize) {
-			price, worker = math.MaxInt64, 0
-			break
-		}
-		price += worker + int64(4*limits.PageSize)
-	}
-	if err := lease.Reserve(budget.Scratch, price); err != nil {
+	if err := lease.Reserve(budget.Scratch, kernel.ActsBytes(limits.Tokens, limits.MaxCols)); err != nil {
 		return nil, err
+	}
+	for range limits.Threads {
+		if err := lease.Reserve(budget.Scratch, kernel.ScratchBytes(limits.MaxCols)); err != nil {
+			return nil, err
+		}
+		if err := lease.ReserveItems(budget.Scratch, uint64(limits.PageSize), 4); err != nil {
+			return nil, err
+		}
 	}
 	c := &Compute{set: set, activations: act, limits: limits, acts: kernel.NewActs(limits.Tokens, limits.MaxCols)}
 	for range limits.Threads {

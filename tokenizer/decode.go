@@ -98,16 +98,18 @@ func subpart(b []byte) (n int, open bool) {
 		need = 2
 	case c >= 0xe0 && c <= 0xef:
 		need = 3
-		if c == 0xe0 {
+		switch c {
+		case 0xe0:
 			low = 0xa0 // below is overlong
-		} else if c == 0xed {
+		case 0xed:
 			high = 0x9f // above are surrogates
 		}
 	case c >= 0xf0 && c <= 0xf4:
 		need = 4
-		if c == 0xf0 {
+		switch c {
+		case 0xf0:
 			low = 0x90 // below is overlong
-		} else if c == 0xf4 {
+		case 0xf4:
 			high = 0x8f // above is past U+10FFFF
 		}
 	default:

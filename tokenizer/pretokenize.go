@@ -66,7 +66,7 @@ func gpt2(w *work, text string, digits bool) int {
 		k, m = classAt(text[1:])
 		n += m
 	}
-	if k != space && !(digits && k == number) {
+	if k != space && (!digits || k != number) {
 		return run(w, text, n, k)
 	}
 	end, last := blank(w, text)

@@ -18,9 +18,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gin-gonic/gin"
+
 	"github.com/dunlin-go/dunlin/httpapi"
 	"github.com/dunlin-go/dunlin/runtime"
-	"github.com/gin-gonic/gin"
 )
 
 func main() {
@@ -104,6 +105,8 @@ func serve(ctx context.Context, ln net.Listener, h http.Handler) error {
 		end() // ends the answers that are still being generated
 		err = srv.Close()
 	}
-	<-failed // http.ErrServerClosed
+	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
 	return err
 }

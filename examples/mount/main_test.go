@@ -9,8 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dunlin-go/dunlin/runtime/runtimetest"
 	"github.com/gin-gonic/gin"
+
+	"github.com/dunlin-go/dunlin/runtime/runtimetest"
 )
 
 func TestMount(t *testing.T) {
@@ -29,7 +30,7 @@ func TestMount(t *testing.T) {
 	post := func(key string) *http.Response {
 		t.Helper()
 		body := `{"messages":[{"role":"user","content":"Hello!"}],"stream":true}`
-		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+ln.Addr().String()+"/llm/v1/chat/completions", strings.NewReader(body))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+ln.Addr().String()+"/llm/v1/chat/completions", strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}

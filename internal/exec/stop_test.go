@@ -352,7 +352,7 @@ func TestIdle(t *testing.T) {
 			if synctest.Wait(); live(e) != 3 || e.sleepers.Load() != 3 {
 				t.Errorf("%d workers live, %d asleep; want 3", live(e), e.sleepers.Load())
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if synctest.Wait(); live(e) != 0 || e.sleepers.Load() != 0 {
 				t.Errorf("%d workers live, %d asleep after %v", live(e), e.sleepers.Load(), idleEnd)
 			}

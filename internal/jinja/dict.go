@@ -57,27 +57,6 @@ func (d *Dict) get(h hashKey) (Value, bool) {
 	return d.vals[i], true
 }
 
-func (d *Dict) clone() *Dict {
-	c := &Dict{}
-	for i, k := range d.keys {
-		c.put(k, mustHash(d, i, k), d.vals[i])
-	}
-	return c
-}
-
-// mustHash finds the hash of a key that is already in a dict.
-func mustHash(d *Dict, i int, k Value) hashKey {
-	if s, ok := k.(String); ok {
-		return hashKey{kind: 's', text: string(s)}
-	}
-	for h, j := range d.index {
-		if j == i {
-			return h
-		}
-	}
-	return hashKey{}
-}
-
 // hashKey is equal for values that are equal keys in Python: 1, 1.0 and True
 // are one key.
 type hashKey struct {

@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"errors"
 	"math"
 	"strconv"
 	"strings"
@@ -298,7 +299,7 @@ func (e *interp) parseInt(s string, base int64) (i int64, ok bool, err error) {
 	if perr == nil {
 		return i, true, nil
 	}
-	if ne, _ := perr.(*strconv.NumError); ne != nil && ne.Err == strconv.ErrRange {
+	if errors.Is(perr, strconv.ErrRange) {
 		return 0, false, e.overflow()
 	}
 	return 0, false, nil
@@ -328,7 +329,7 @@ func parseFloat(s string) (float64, bool) {
 		}
 	}
 	f, err := strconv.ParseFloat(strings.ReplaceAll(s, "_", ""), 64)
-	if ne, ok := err.(*strconv.NumError); ok && ne.Err == strconv.ErrRange {
+	if errors.Is(err, strconv.ErrRange) {
 		err = nil // an infinity
 	}
 	return f, err == nil

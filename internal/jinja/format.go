@@ -84,7 +84,8 @@ func (e *interp) percent(s string, v Value) (Value, error) {
 	}
 	_, isList := v.(*List)
 	_, isView := v.(*view)
-	if used < len(operands) && dict == nil && !(isList && !v.(*List).tuple) && !isView {
+	plainList := isList && !v.(*List).tuple
+	if used < len(operands) && dict == nil && !plainList && !isView {
 		return nil, e.fail(ErrValue, "not all arguments converted during string formatting")
 	}
 	return e.part(w.b.String())

@@ -61,8 +61,10 @@ func (p *parser) expect(kind tokenKind, text string) (token, error) {
 
 func (p *parser) nest() error {
 	if p.nesting++; p.nesting > p.maxNesting {
-		return &Error{Kind: ErrBudget, Resource: Nesting, Line: p.cur().line,
-			Detail: fmt.Sprintf("more than %d levels of %s", p.maxNesting, Nesting)}
+		return &Error{
+			Kind: ErrBudget, Resource: Nesting, Line: p.cur().line,
+			Detail: fmt.Sprintf("more than %d levels of %s", p.maxNesting, Nesting),
+		}
 	}
 	return nil
 }

@@ -19,8 +19,10 @@ type Template struct {
 func Parse(src string, limits Limits) (*Template, error) {
 	limits = limits.withDefaults()
 	if int64(len(src)) > limits.SourceBytes {
-		return nil, &Error{Kind: ErrBudget, Resource: SourceBytes,
-			Detail: fmt.Sprintf("%d of %d %s", len(src), limits.SourceBytes, SourceBytes)}
+		return nil, &Error{
+			Kind: ErrBudget, Resource: SourceBytes,
+			Detail: fmt.Sprintf("%d of %d %s", len(src), limits.SourceBytes, SourceBytes),
+		}
 	}
 	tokens, err := lex(src)
 	if err != nil {

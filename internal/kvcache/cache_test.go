@@ -5,8 +5,9 @@ import (
 	"math"
 	"testing"
 
-	"github.com/dunlin-go/dunlin/internal/budget"
 	"pgregory.net/rapid"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
 )
 
 func TestShapePageBytes(t *testing.T) {

@@ -17,15 +17,6 @@ import (
 	"github.com/dunlin-go/dunlin/tensor"
 )
 
-// sameStrings compares arrays of strings by their strings.
-var sameStrings = cmp.Transformer("Strings", func(s Strings) []string {
-	list := []string{}
-	for _, t := range s.All() {
-		list = append(list, t)
-	}
-	return list
-})
-
 // parse reads a file that must be good and checks that Close gives back what
 // Parse reserved.
 func parse(t testing.TB, data []byte) *File {
@@ -107,8 +98,10 @@ func TestReference(t *testing.T) {
 		info TensorInfo
 		data []byte
 	}{
-		{TensorInfo{"matrix", tensor.F32, [4]uint64{3, 2, 1, 1}, 2, 736, 24},
-			[]byte("\x00\x00\x00\x00\x00\x00\x80\x3f\x00\x00\x00\x40\x00\x00\x40\x40\x00\x00\x80\x40\x00\x00\xa0\x40")},
+		{
+			TensorInfo{"matrix", tensor.F32, [4]uint64{3, 2, 1, 1}, 2, 736, 24},
+			[]byte("\x00\x00\x00\x00\x00\x00\x80\x3f\x00\x00\x00\x40\x00\x00\x40\x40\x00\x00\x80\x40\x00\x00\xa0\x40"),
+		},
 		{TensorInfo{"half", tensor.F16, [4]uint64{2, 1, 1, 1}, 1, 768, 4}, []byte("\x00\x3c\x00\xc0")},
 		{TensorInfo{"quant", tensor.Q4_1, [4]uint64{32, 2, 1, 1}, 2, 800, 40}, counting},
 	}

@@ -6,9 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/dunlin-go/dunlin/runtime"
 	"github.com/dunlin-go/dunlin/runtime/runtimetest"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -48,8 +49,13 @@ func TestReply(t *testing.T) {
 		usage  runtime.Usage
 	}{
 		{"prompt", runtime.Request{Prompt: "hé"}, "You said: hé", runtime.FinishStop, runtime.Usage{PromptTokens: 4, CompletionTokens: 14}},
-		{"messages", runtime.Request{Messages: []runtime.Message{{Role: "user", Content: "x"}}}, "You said: <|user|>\nx\n<|assistant|>\n",
-			runtime.FinishStop, runtime.Usage{PromptTokens: 26, CompletionTokens: 36}},
+		{
+			"messages",
+			runtime.Request{Messages: []runtime.Message{{Role: "user", Content: "x"}}},
+			"You said: <|user|>\nx\n<|assistant|>\n",
+			runtime.FinishStop,
+			runtime.Usage{PromptTokens: 26, CompletionTokens: 36},
+		},
 		{"tokens", runtime.Request{Tokens: []int32{'o', 'k'}}, "You said: ok", runtime.FinishStop, runtime.Usage{PromptTokens: 2, CompletionTokens: 13}},
 		{"length", runtime.Request{Prompt: "x", MaxTokens: 3}, "You", runtime.FinishLength, runtime.Usage{PromptTokens: 2, CompletionTokens: 3}},
 		{"length inside a rune", runtime.Request{Prompt: "é", MaxTokens: 11}, "You said: \uFFFD", runtime.FinishLength, runtime.Usage{PromptTokens: 3, CompletionTokens: 11}},

@@ -9,9 +9,11 @@ import (
 )
 
 // edges are values that elementwise operations could stumble over.
-var edges = []float32{0, float32(math.Copysign(0, -1)), 1, -1, 88.7, 88.8, 89, 90, -87, -87.4, -88, -103, -103.9, -104, -105,
+var edges = []float32{
+	0, float32(math.Copysign(0, -1)), 1, -1, 88.7, 88.8, 89, 90, -87, -87.4, -88, -103, -103.9, -104, -105,
 	1e30, -1e30, math.MaxFloat32, -math.MaxFloat32, 1e-40, -1e-40,
-	float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN())}
+	float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN()),
+}
 
 // TestElementwiseBits compares what gives the same bits in every set, for every
 // length, on guarded memory.
@@ -75,8 +77,13 @@ func TestExp(t *testing.T) {
 		t.Errorf("exp errs by %.2f units in the last place, 2.5 are promised", worst)
 	}
 	for _, c := range []struct{ x, want float32 }{
-		{0, 1}, {float32(math.Copysign(0, -1)), 1}, {88.73, float32(math.Inf(1))}, {float32(math.Inf(1)), float32(math.Inf(1))},
-		{-104, 0}, {float32(math.Inf(-1)), 0}, {float32(math.NaN()), float32(math.NaN())},
+		{0, 1},
+		{float32(math.Copysign(0, -1)), 1},
+		{88.73, float32(math.Inf(1))},
+		{float32(math.Inf(1)), float32(math.Inf(1))},
+		{-104, 0},
+		{float32(math.Inf(-1)), 0},
+		{float32(math.NaN()), float32(math.NaN())},
 		{-100, float32(math.Exp(-100))},
 	} {
 		if got := expF32(c.x); !same(got, c.want) {

@@ -238,8 +238,10 @@ func TestSameBits(t *testing.T) {
 func TestQuantize(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(1))
 	sub := math.Float32frombits(5)
-	special := []float32{0, float32(math.Copysign(0, -1)), 1, -1, 127, 0.5, 1.5, 2.5, nan, inf, -inf, sub,
-		math.MaxFloat32, -math.MaxFloat32, 0x1p-126, 127 * 0x1p-126, 126 * 0x1p-126, 0x1p-119, 0x1p-140}
+	special := []float32{
+		0, float32(math.Copysign(0, -1)), 1, -1, 127, 0.5, 1.5, 2.5, nan, inf, -inf, sub,
+		math.MaxFloat32, -math.MaxFloat32, 0x1p-126, 127 * 0x1p-126, 126 * 0x1p-126, 0x1p-119, 0x1p-140,
+	}
 	eachSet(t, func(t *testing.T, s *Set) {
 		r := newRand(t)
 		for _, n := range []int{1, 2, 15, 16, 17, 35} {

@@ -1,0 +1,224 @@
+package models_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/internal/exec"
+	"github.com/dunlin-go/dunlin/internal/kvcache"
+	"github.com/dunlin-go/dunlin/internal/testmodel"
+	"github.com/dunlin-go/dunlin/models"
+	"github.com/dunlin-go/dunlin/models/gguf"
+	"github.com/dunlin-go/dunlin/tensor"
+)
+
+// maxTokens is the largest batch of the tests.
+const maxTokens = 48
+
+// machine is a model with all that computes it.
+type machine struct {
+	t       *testing.T
+	model   models.Model
+	compute *tensor.Compute
+	cache   *kvcache.Cache
+	seqs    []*kvcache.Lease
+	done    []int // tokens of each sequence that were computed
+}
+
+func newMachine(t *testing.T, f *gguf.File, act tensor.Activations, sequences int) *machine {
+	t.Helper()
+	b := budget.New(1 << 30)
+	lease := b.Lease()
+	model, err := models.New(f, models.Limits{Tokens: maxTokens, Logits: maxTokens}, lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := model.Config()
+	compute, err := tensor.NewCompute(lease, act, tensor.Limits{
+		Threads: 2, Tokens: maxTokens, MaxCols: cfg.MaxCols, HeadDim: cfg.HeadDim, PageSize: kvcache.PageTokens,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shape := kvcache.Shape{Layers: cfg.Layers, Heads: cfg.KVHeads, HeadDim: cfg.HeadDim, F32: act == tensor.ActivationsF32}
+	cache, err := kvcache.New(shape, sequences*kvcache.PagesFor(cfg.ContextLength), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec.Default().Retain()
+	t.Cleanup(func() {
+		exec.Default().Release()
+		if err := cache.Close(); err != nil {
+			t.Error(err)
+		}
+		if lease.Close(); b.Used() != 0 {
+			t.Errorf("%d bytes of the budget are left", b.Used())
+		}
+	})
+	m := &machine{t: t, model: model, compute: compute, cache: cache, done: make([]int, sequences)}
+	for range sequences {
+		s, err := cache.Lease(cfg.ContextLength)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.seqs = append(m.seqs, s)
+	}
+	return m
+}
+
+// step computes the next tokens of some sequences in one batch and returns the
+// logits after each.
+func (m *machine) step(chunks map[int][]int32) map[int][][]float32 {
+	m.t.Helper()
+	var b tensor.Batch
+	for s := range m.seqs {
+		tokens := chunks[s]
+		m.seqs[s].Grow(m.done[s] + len(tokens))
+		for i, id := range tokens {
+			b.Logits = append(b.Logits, int32(b.Len()))
+			b.Tokens, b.Positions, b.Seqs = append(b.Tokens, id), append(b.Positions, int32(m.done[s]+i)), append(b.Seqs, int32(s))
+		}
+		b.Tables = append(b.Tables, m.seqs[s].Table)
+		m.done[s] += len(tokens)
+	}
+	rows := m.model.Config().Vocabulary
+	logits := make([]float32, rows*b.Len())
+	err := m.compute.Step(context.Background(), exec.Default(), func() error {
+		m.model.Forward(m.compute, &b, m.cache.KV(), logits)
+		return nil
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	out := map[int][][]float32{}
+	for i, s := range b.Seqs {
+		out[int(s)] = append(out[int(s)], logits[i*rows:(i+1)*rows])
+	}
+	return out
+}
+
+func parse(t testing.TB, data []byte) *gguf.File {
+	t.Helper()
+	f, err := gguf.Parse(data, budget.New(1<<30).Lease())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.Close)
+	return f
+}
+
+// TestLlamaForward compares the logits of three sequences, computed in ragged
+// batches of random chunks, with the reference that takes each alone.
+func TestLlamaForward(t *testing.T) {
+	for _, shape := range []struct {
+		name string
+		cfg  testmodel.Config
+		data func([]byte) []byte
+	}{
+		{"tied", testmodel.Config{Seed: 1}, nil},
+		{"untied", testmodel.Config{Seed: 2, Untied: true}, nil},
+		{"a key head for each", testmodel.Config{Seed: 3, KVHeads: 4}, nil},
+		{"one key head", testmodel.Config{Seed: 4, KVHeads: 1, Layers: 3}, nil},
+		{"odd sizes", testmodel.Config{Seed: 5, Embedding: 96, Heads: 6, KVHeads: 3, FeedForward: 160}, nil},
+		{"half rotated", testmodel.Config{Seed: 6, Keys: map[string]any{"llama.rope.dimension_count": uint32(8), "llama.rope.freq_base": float32(500)}}, nil},
+		{"large epsilon", testmodel.Config{Seed: 7, Keys: map[string]any{"llama.attention.layer_norm_rms_epsilon": float32(0.5)}}, nil},
+		{"frequency factors", testmodel.Config{Seed: 8}, func(b []byte) []byte {
+			return withTensor(b, "rope_freqs.weight", tensor.F32, []uint64{8}, testmodel.Quantize(tensor.F32, []float32{1, 1, 1.5, 2, 3, 4, 8, 8}))
+		}},
+	} {
+		for _, format := range []tensor.DType{tensor.F32, tensor.F16, tensor.Q8_0, tensor.Q4_1} {
+			for _, act := range []tensor.Activations{tensor.ActivationsF32, tensor.ActivationsInt8} {
+				mode := map[tensor.Activations]string{tensor.ActivationsF32: "f32", tensor.ActivationsInt8: "int8"}[act]
+				t.Run(fmt.Sprintf("%s/%v/%s", shape.name, format, mode), func(t *testing.T) {
+					if testing.Short() && len(shape.cfg.Keys) > 0 && act == tensor.ActivationsInt8 {
+						t.Skip("a key is read alike in both modes")
+					}
+					cfg := shape.cfg
+					cfg.Weights, cfg.HeadType, cfg.ContextLength = format, format, 128
+					data := testmodel.Llama(cfg)
+					if shape.data != nil {
+						data = shape.data(data)
+					}
+					compareForward(t, parse(t, data), act)
+				})
+			}
+		}
+	}
+}
+
+func compareForward(t *testing.T, f *gguf.File, act tensor.Activations) {
+	rng := rand.New(rand.NewPCG(8, 15))
+	lengths := []int{40, 33, 5} // two pages of the cache, and one
+	tokens := make([][]int32, len(lengths))
+	for s, n := range lengths {
+		for range n {
+			tokens[s] = append(tokens[s], rng.Int32N(testmodel.Vocabulary))
+		}
+	}
+	m := newMachine(t, f, act, len(lengths))
+	got := make([][][]float32, len(lengths))
+	for {
+		chunks, left := map[int][]int32{}, maxTokens
+		for s := range tokens {
+			n := min(rng.IntN(20), len(tokens[s])-m.done[s], left)
+			chunks[s] = tokens[s][m.done[s]:][:n]
+			left -= n
+		}
+		if left == maxTokens {
+			if m.done[0] == lengths[0] && m.done[1] == lengths[1] && m.done[2] == lengths[2] {
+				break
+			}
+			continue
+		}
+		for s, logits := range m.step(chunks) {
+			got[s] = append(got[s], logits...)
+		}
+	}
+	ref := newReference(t, f, act == tensor.ActivationsInt8)
+	worst, largest, disagree, n := 0.0, 0.0, 0, 0
+	for s := range tokens {
+		for pos, want := range ref.logits(tokens[s]) {
+			best, bestWant := 0, 0
+			for id, w := range want {
+				g := float64(got[s][pos][id])
+				if math.IsNaN(g) || math.IsNaN(w) {
+					t.Fatalf("sequence %d, position %d, token %d: %g, want %g", s, pos, id, g, w)
+				}
+				worst, largest = max(worst, math.Abs(g-w)), max(largest, math.Abs(w))
+				if got[s][pos][id] > got[s][pos][best] {
+					best = id
+				}
+				if w > want[bestWant] {
+					bestWant = id
+				}
+			}
+			if n++; best != bestWant {
+				disagree++
+			}
+		}
+	}
+	// Each of the sums along the way, one after the other through all layers,
+	// adds float32's rounding of its terms, as often up as down.
+	cfg := m.model.Config()
+	bound := math.Sqrt(float64(cfg.MaxCols)) * float64(4*cfg.Layers+1) * 0x1p-24 * largest
+	switch {
+	case act == tensor.ActivationsF32:
+	case !ref.layer(0, "attn_q").quantised:
+		bound = largest * 0x1p-10 // keys and values are float16
+	default:
+		// Where a number lies between two steps of int8, float32 and float64 may
+		// take different ones: a few of the largest sum's terms are 1/127 off.
+		bound = largest / 127 * 3
+	}
+	t.Logf("largest difference %.3g of %.3g, bound %.3g; another best token at %d of %d positions", worst, largest, bound, disagree, n)
+	if worst > bound {
+		t.Errorf("a logit differs by %g, the bound is %g", worst, bound)
+	}
+	if act == tensor.ActivationsF32 && disagree > 0 {
+		t.Errorf("the best token is another at %d of %d positions", disagree, n)
+	}
+}
