@@ -62,8 +62,10 @@ test-purego: ## The quick tests without assembly
 	CGO_ENABLED=0 $(TEST) -short -tags purego $(PACKAGES)
 
 .PHONY: race
-race: ## The quick tests under the race detector, which needs a C compiler
+race: build ## The quick tests and 32 callers of the real model under the race detector, which needs a C compiler
 	CGO_ENABLED=1 $(TEST) -short -race -timeout=20m $(PACKAGES)
+	@model=$${DUNLIN_TEST_MODEL:-$$(bin/dunlin pull smollm2)}; \
+	CGO_ENABLED=1 DUNLIN_TEST_MODEL=$$model $(TEST) -race -timeout=20m -run ConcurrentCallersRealModel ./runtime
 
 .PHONY: fuzz
 fuzz: ## Each fuzz target with COUNT inputs

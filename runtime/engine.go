@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -41,10 +42,12 @@ type engine struct {
 	handle  *pool.Handle
 
 	contextLength, maxSequences, maxQueue, streamBuffer int
+	stallLimit                                          time.Duration
 
 	mu       sync.Mutex
 	waiting  []*sequence
 	inFlight []*sequence // in the step that runs now
+	occupied int         // sequences that run
 	broken   error       // why the model takes no more requests
 	closing  bool
 
@@ -52,12 +55,15 @@ type engine struct {
 	done chan struct{} // closed when the loop has ended
 
 	// The loop's own.
-	running   []*sequence
-	step      []*sequence // planned for the next step, reused
-	batch     tensor.Batch
-	logits    []float32
-	forward   func() error // runs the model on batch
-	tokenCost float64      // seconds a token of a step, from the last steps
+	running  []*sequence
+	step     []*sequence // planned for the next step; like the next two, reused
+	prefills []*sequence // in the order in which they came
+	shortest []*sequence // the same, the shortest first
+	batch    tensor.Batch
+	logits   []float32
+	forward  func() error // runs the model on batch
+	began    time.Time    // when forward did
+	pace     pace
 
 	counts struct {
 		running, pages, steps, prompt, completion atomic.Int64
@@ -68,22 +74,11 @@ type engine struct {
 // long for the next token while a long prompt is prefilled.
 const stepTime = 40 * time.Millisecond
 
-// minPrefill is how many prompt tokens a step takes however slow the machine
-// is and however many sequences are decoding.
-const minPrefill = 4
-
-// firstChunk is the tokens of the first step, before anything was measured.
-const firstChunk = 16
-
-// maxContexts is for how many full contexts the KV cache has pages, if the
-// budget has room. Fewer, longer or more, shorter sequences share them.
-const maxContexts = 16
-
 func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, tok *tokenizer.Tokenizer, lease *budget.Lease, o *options) (*engine, error) {
 	cfg := model.Config()
 	e := &engine{
 		model: model, tok: tok, limits: limits, handle: handle, exec: exec.Default(),
-		contextLength: o.contextLength, maxSequences: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer,
+		contextLength: o.contextLength, maxSequences: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer, stallLimit: o.stallLimit,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	if err := lease.ReserveItems(budget.Scratch, uint64(limits.Logits), uint64(cfg.Vocabulary)*4); err != nil {
@@ -98,13 +93,14 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 		return nil, err
 	}
 	shape := kvcache.Shape{Layers: cfg.Layers, Heads: cfg.KVHeads, HeadDim: cfg.HeadDim, F32: o.activations == ActivationsF32}
-	one := kvcache.PagesFor(o.contextLength)
-	room := (o.budget.Limit() - o.budget.Used()) / 2 / shape.PageBytes()
-	pages := max(one, int(min(room, int64(one)*int64(min(maxContexts, o.maxSequences)))))
-	if e.cache, err = kvcache.New(shape, pages, o.budget); err != nil {
+	if e.cache, err = newCache(shape, o); err != nil {
 		return nil, err
 	}
 	e.forward = func() error {
+		if e.abandoned() {
+			return exec.ErrStopped
+		}
+		e.began = time.Now()
 		n := len(e.batch.Logits) * cfg.Vocabulary
 		model.Forward(e.compute, &e.batch, e.cache.KV(), e.logits[:n])
 		return nil
@@ -112,6 +108,36 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 	e.exec.Retain()
 	go e.loop()
 	return e, nil
+}
+
+// newCache makes pages for a full context of every sequence, as far as half of
+// what the budget has left allows, and for one at least. Memory is committed
+// only for those that are used.
+func newCache(shape kvcache.Shape, o *options) (*kvcache.Cache, error) {
+	one := kvcache.PagesFor(o.contextLength)
+	room := (o.budget.Limit() - o.budget.Used()) / 2 / shape.PageBytes()
+	pages := max(one, int(min(room, int64(one)*int64(o.maxSequences))))
+	cache, err := kvcache.New(shape, pages, o.budget)
+	if err != nil {
+		return nil, err
+	}
+	// A model that has no room for a single request isn't loaded.
+	probe := o.budget.Lease()
+	defer probe.Close()
+	if err := probe.Reserve(budget.Request, requestBytes(o.streamBuffer, o.contextLength, true)+4*int64(o.contextLength)); err != nil {
+		return nil, errors.Join(err, cache.Close())
+	}
+	return cache, nil
+}
+
+// requestBytes is the price of a request's stream, whose texts are included
+// in the size of its events, and of its page table.
+func requestBytes(events, capacity int, logprobs bool) int64 {
+	event := int64(256)
+	if logprobs {
+		event = 512
+	}
+	return int64(events)*event + 4*int64(kvcache.PagesFor(capacity))
 }
 
 // ready is the error that a new request would meet.
@@ -135,14 +161,13 @@ func (e *engine) submit(ctx context.Context, s *sequence) error {
 	if ctx.Err() != nil {
 		return contextError(ctx)
 	}
-	s.capacity = min(e.contextLength, e.cache.Pages()*kvcache.PageTokens)
+	s.capacity = e.contextLength
 	if s.score != nil {
 		s.capacity = len(s.prompt)
 	} else if s.maxTokens > 0 {
 		s.capacity = min(s.capacity, len(s.prompt)+min(s.maxTokens, e.contextLength))
 	}
-	price := int64(e.streamBuffer)*eventBytes + int64(kvcache.PagesFor(s.capacity))*4
-	if err := s.lease.Reserve(budget.Request, price); err != nil {
+	if err := s.lease.Reserve(budget.Request, requestBytes(e.streamBuffer, s.capacity, s.topLogprobs > 0)); err != nil {
 		return NewError(CodeResourceExhausted, err)
 	}
 	e.mu.Lock()
@@ -150,7 +175,8 @@ func (e *engine) submit(ctx context.Context, s *sequence) error {
 	if err := e.refusal(); err != nil {
 		return err
 	}
-	if len(e.waiting) >= e.maxQueue {
+	// The loop moves requests to free places only between steps.
+	if len(e.waiting) >= e.maxQueue+e.maxSequences-e.occupied {
 		return &Error{Code: CodeOverloaded, Err: fmt.Errorf("%d requests are waiting already, try again later", len(e.waiting))}
 	}
 	s.stream, s.writer = NewStream(ctx, e.streamBuffer, e.poke)
@@ -158,10 +184,6 @@ func (e *engine) submit(ctx context.Context, s *sequence) error {
 	e.signal()
 	return nil
 }
-
-// eventBytes is about what an event in a stream's buffer takes, its text
-// included.
-const eventBytes = 256
 
 func (e *engine) signal() {
 	select {
@@ -175,10 +197,24 @@ func (e *engine) signal() {
 func (e *engine) poke() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.inFlight) > 0 && !slices.ContainsFunc(e.inFlight, func(s *sequence) bool { return !s.writer.Ended() }) {
+	if len(e.inFlight) > 0 && e.allEnded() {
 		e.compute.Interrupt()
 	}
 	e.signal()
+}
+
+// allEnded reports whether nobody waits for the step in flight. The caller
+// holds mu.
+func (e *engine) allEnded() bool {
+	return !slices.ContainsFunc(e.inFlight, func(s *sequence) bool { return !s.writer.Ended() })
+}
+
+// abandoned reports whether a step is not worth beginning: while it waited for
+// its turn on the executor its requests ended.
+func (e *engine) abandoned() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.closing || e.allEnded()
 }
 
 // close ends everything and waits for the loop.
@@ -200,6 +236,7 @@ func (e *engine) loop() {
 	for e.turn() {
 	}
 	e.failAll(errModelClosed)
+	e.count()
 }
 
 // turn does one round of the loop; false ends it. Whatever panics outside of
@@ -207,45 +244,71 @@ func (e *engine) loop() {
 func (e *engine) turn() (goOn bool) {
 	defer func() {
 		if r := recover(); r != nil {
-			e.failAll(&Error{Code: CodeInternal, Err: fmt.Errorf("internal error: %v", r)})
+			err := &exec.PanicError{Value: r, Stack: debug.Stack()}
+			e.failAll(&Error{Code: CodeInternal, Err: fmt.Errorf("internal error: %w", err)})
 			goOn = true
 		}
 	}()
 	if !e.admit() {
 		return false
 	}
-	if len(e.running) == 0 || !e.plan() {
-		e.count()
-		<-e.wake
+	e.count()
+	if len(e.running) == 0 || !e.plan(time.Now()) {
+		e.forget()
+		e.sleep()
 		return true
 	}
 	e.run()
-	e.count()
 	return true
+}
+
+// sleep waits until there is something to look at: at the latest when a
+// stream that nobody reads has held up the queue for too long.
+func (e *engine) sleep() {
+	if !e.crowded() {
+		<-e.wake
+		return
+	}
+	t := time.NewTimer(e.stallLimit)
+	defer t.Stop()
+	select {
+	case <-e.wake:
+	case <-t.C:
+	}
+}
+
+// crowded reports whether requests wait for those that run.
+func (e *engine) crowded() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.waiting) > 0
+}
+
+// endStalled ends the streams that nobody has read for stallLimit while other
+// requests wait for their place.
+func (e *engine) endStalled(now time.Time) {
+	if !e.crowded() {
+		return
+	}
+	for _, s := range e.running {
+		if !s.stalled.IsZero() && now.Sub(s.stalled) >= e.stallLimit {
+			s.writer.Finish(&Error{Code: CodeClosed, Err: fmt.Errorf("nobody read the stream for %v while other requests waited", e.stallLimit)})
+		}
+	}
 }
 
 // admit drops what has ended and starts what waits, as far as there is room. It
 // returns false when the engine is being closed.
 func (e *engine) admit() bool {
-	e.running = slices.DeleteFunc(e.running, func(s *sequence) bool {
-		if s.writer.Ended() {
-			s.release()
-			return true
-		}
-		return false
-	})
+	e.endStalled(time.Now())
+	e.running = dropEnded(e.running)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closing {
 		return false
 	}
-	e.waiting = slices.DeleteFunc(e.waiting, func(s *sequence) bool {
-		if s.writer.Ended() {
-			s.release()
-			return true
-		}
-		return false
-	})
+	e.waiting = dropEnded(e.waiting)
+	defer func() { e.occupied = len(e.running) }()
 	for len(e.waiting) > 0 && len(e.running) < e.maxSequences {
 		s := e.waiting[0]
 		pages, err := e.cache.Lease(s.capacity)
@@ -260,6 +323,17 @@ func (e *engine) admit() bool {
 	return true
 }
 
+// dropEnded removes the sequences whose streams have ended.
+func dropEnded(list []*sequence) []*sequence {
+	return slices.DeleteFunc(list, func(s *sequence) bool {
+		ended := s.writer.Ended()
+		if ended {
+			s.release()
+		}
+		return ended
+	})
+}
+
 // release gives back what a sequence holds. It is called once, when the stream
 // has ended.
 func (s *sequence) release() {
@@ -269,85 +343,9 @@ func (s *sequence) release() {
 	s.lease.Close()
 }
 
-// plan fills the batch for the next step. It returns false where no sequence
-// can go on: their readers have to take something first.
-func (e *engine) plan() bool {
-	b := &e.batch
-	b.Reset()
-	e.step = e.step[:0]
-	rows := e.limits.Logits
-	for _, s := range e.running {
-		s.planned = 0
-		// A token can bring the finish with it.
-		if rows > 0 && !s.prefilling() && s.writer.Room(2) >= 2 {
-			e.include(s, 1, 1)
-			rows--
-		}
-	}
-	left := min(max(e.tokensPerStep()-b.Len(), minPrefill), e.limits.Tokens-b.Len())
-	for _, s := range e.running {
-		if left == 0 {
-			break
-		}
-		if !s.prefilling() || s.writer.Room(2) < 2 {
-			continue
-		}
-		n, need := min(left, len(s.prompt)-s.done), 0
-		if s.score != nil {
-			n = min(n, rows)
-			need = n
-		} else if s.done+n == len(s.prompt) {
-			need = 1
-		}
-		if n == 0 || need > rows {
-			continue
-		}
-		e.include(s, n, need)
-		left -= n
-		rows -= need
-	}
-	return b.Len() > 0
-}
-
-// tokensPerStep is how many tokens a step of stepTime has room for.
-func (e *engine) tokensPerStep() int {
-	if e.tokenCost == 0 {
-		return firstChunk
-	}
-	return int(min(stepTime.Seconds()/e.tokenCost, float64(e.limits.Tokens)))
-}
-
-// include puts the next n tokens of a sequence into the batch; the last rows of
-// them need logits.
-func (e *engine) include(s *sequence, n, rows int) {
-	b := &e.batch
-	s.planned, s.rows, s.firstRow = n, rows, len(b.Logits)
-	s.pages.Grow(s.done + n)
-	for i := range n {
-		id := s.last
-		if s.prefilling() {
-			id = s.prompt[s.done+i]
-		}
-		if i >= n-rows {
-			b.Logits = append(b.Logits, int32(b.Len()))
-		}
-		b.Tokens = append(b.Tokens, id)
-		b.Positions = append(b.Positions, int32(s.done+i))
-		b.Seqs = append(b.Seqs, int32(len(b.Tables)))
-	}
-	b.Tables = append(b.Tables, s.pages.Table)
-	e.step = append(e.step, s)
-}
-
 // run computes the planned step and hands out its results.
 func (e *engine) run() {
 	e.setInFlight(e.step)
-	start := time.Now()
-	for _, s := range e.step {
-		if s.done == 0 {
-			s.firstStep = start
-		}
-	}
 	err := e.compute.Step(context.Background(), e.exec, e.forward)
 	now := time.Now()
 	e.setInFlight(nil)
@@ -373,8 +371,11 @@ func (e *engine) run() {
 		return
 	}
 	e.counts.steps.Add(1)
-	e.measure(now.Sub(start))
+	e.pace.add(e.batch.Len(), now.Sub(e.began))
 	for _, s := range e.step {
+		if s.done == 0 {
+			s.firstStep = e.began
+		}
 		e.deliver(s, now)
 	}
 }
@@ -383,19 +384,6 @@ func (e *engine) setInFlight(step []*sequence) {
 	e.mu.Lock()
 	e.inFlight = step
 	e.mu.Unlock()
-}
-
-// measure follows the cost of a token slowly, so that one slow step doesn't
-// starve the prompts of the next ones.
-func (e *engine) measure(took time.Duration) {
-	if e.batch.Len() < minPrefill {
-		return // a few tokens cost as much as one: reading the weights
-	}
-	cost := took.Seconds() / float64(e.batch.Len())
-	if e.tokenCost == 0 {
-		e.tokenCost = cost
-	}
-	e.tokenCost += (cost - e.tokenCost) / 4
 }
 
 // deliver takes a sequence's results out of a step.
@@ -413,7 +401,8 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 	}
 	vocabulary := len(e.logits) / e.limits.Logits
 	for i := range s.rows {
-		logits := e.logits[(s.firstRow+i)*vocabulary : (s.firstRow+i+1)*vocabulary]
+		// Rows beyond the tokenizer's vocabulary are padding: they have no text.
+		logits := e.logits[(s.firstRow+i)*vocabulary:][:min(vocabulary, e.tok.Size())]
 		var ended bool
 		var err error
 		if s.score != nil {
@@ -421,7 +410,9 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 			ended = err != nil || first+i+1 == len(s.prompt)
 		} else {
 			ended, err = s.accept(e.tok, logits, now)
-			e.counts.completion.Add(1)
+			if err == nil {
+				e.counts.completion.Add(1)
+			}
 		}
 		if ended {
 			s.writer.Finish(err)
@@ -450,7 +441,7 @@ func (e *engine) failStep(err error) {
 func (e *engine) failAll(err error) {
 	e.mu.Lock()
 	all := append(e.running, e.waiting...)
-	e.running, e.waiting, e.inFlight = nil, nil, nil
+	e.running, e.waiting, e.inFlight, e.occupied = nil, nil, nil, 0
 	e.mu.Unlock()
 	for _, s := range all {
 		s.writer.Finish(err)

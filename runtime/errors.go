@@ -98,7 +98,11 @@ func (e *ContextLengthError) Error() string {
 	if e.AtLeast {
 		atLeast = "at least "
 	}
-	return fmt.Sprintf("the prompt has %s%d tokens, the context holds %d and must leave room for one more", atLeast, e.Prompt, e.Limit)
+	text := fmt.Sprintf("the prompt has %s%d tokens, the context holds %d", atLeast, e.Prompt, e.Limit)
+	if e.Prompt == e.Limit {
+		text += " and must leave room for one more"
+	}
+	return text
 }
 
 func invalid(field, format string, args ...any) error {

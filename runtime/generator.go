@@ -12,6 +12,8 @@ type Generator interface {
 	// Start checks the request, queues it and returns its stream. An error
 	// is about the request or the generator's state, and nothing runs then.
 	// When ctx ends the stream ends with it, also in the middle of a prefill.
+	// A stream must be read to its end or closed, or its context ended: until
+	// then it keeps its place.
 	Start(ctx context.Context, req Request) (*Stream, error)
 }
 

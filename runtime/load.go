@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/internal/exec"
 	"github.com/dunlin-go/dunlin/models"
 	"github.com/dunlin-go/dunlin/models/gguf"
 	"github.com/dunlin-go/dunlin/models/pool"
@@ -71,29 +74,48 @@ func load(ctx context.Context, h *pool.Handle, id string, opts []Option) (_ *Mod
 			err = loadError(err)
 		}
 	}()
-	err = pool.Guard(func() error {
-		meta := o.budget.Lease() // the file's own tables go when the model is made
-		defer meta.Close()
-		f, err := gguf.Parse(h.Bytes(), meta)
-		if err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		return made.build(f, &o)
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	// A file that changed while it was read may have been read half and half.
-	if err := h.Check(); err != nil {
+	if err := readFile(ctx, h, o.budget, func(f *gguf.File) error { return made.build(f, &o) }); err != nil {
 		return nil, err
 	}
 	return made, nil
+}
+
+// readFile parses a mapped file and gives it to read. Faults and panics on the
+// way are errors. The file's own tables go when it returns.
+func readFile(ctx context.Context, h *pool.Handle, b *budget.Budget, read func(*gguf.File) error) error {
+	err := guarded(CodeInvalidModel, func() error {
+		return pool.Guard(func() error {
+			meta := b.Lease()
+			defer meta.Close()
+			f, err := gguf.Parse(h.Bytes(), meta)
+			if err != nil {
+				return err
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return read(f)
+		})
+	})
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		// A file that changed while it was read may have been read half and half.
+		err = h.Check()
+	}
+	return err
+}
+
+// guarded runs f and makes an error of a panic in it: what works on a caller's
+// goroutine with a file's or a request's text must not end the caller.
+func guarded(code Code, f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &Error{Code: code, Err: fmt.Errorf("internal error: %w", &exec.PanicError{Value: r, Stack: debug.Stack()})}
+		}
+	}()
+	return f()
 }
 
 // loadError gives an error of the packages below its code.
@@ -157,19 +179,10 @@ func OpenTokenizer(ctx context.Context, path string, opts ...Option) (*Tokenizer
 		return nil, err
 	}
 	t := &TokenizerFile{lease: o.budget.Lease(), vocabulary: vocabulary{budget: o.budget}}
-	err = pool.Guard(func() error {
-		meta := o.budget.Lease()
-		defer meta.Close()
-		f, err := gguf.Parse(h.Bytes(), meta)
-		if err != nil {
-			return err
-		}
+	err = readFile(ctx, h, o.budget, func(f *gguf.File) (err error) {
 		t.tok, err = tokenizer.New(metadataSource{f}, t.lease)
 		return err
 	})
-	if err == nil {
-		err = ctx.Err()
-	}
 	if err := errors.Join(err, h.Close()); err != nil {
 		t.lease.Close()
 		return nil, loadError(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -119,7 +120,7 @@ func (m *Model) Start(ctx context.Context, req Request) (*Stream, error) {
 	cfg := m.samplerConfig(&req)
 	s := &sequence{
 		started: start, maxTokens: req.MaxTokens, ignoreEOS: req.IgnoreEOS,
-		logprobs: req.Logprobs, topLogprobs: req.TopLogprobs, stopper: sampler.NewStopper(req.Stop),
+		logprobs: req.Logprobs, topLogprobs: req.TopLogprobs, stopper: sampler.NewStopper(slices.Clone(req.Stop)),
 		sampler: sampler.New(cfg), decoder: m.tok.Stream(tokenizer.DecodeOptions{}),
 		lease: m.budget.Lease(),
 	}
@@ -154,13 +155,11 @@ func (m *Model) prompt(ctx context.Context, req *Request, lease *budget.Lease) (
 		if len(req.Tokens) > room {
 			return nil, &Error{Code: CodeContextLength, Field: "tokens", Err: &ContextLengthError{Prompt: len(req.Tokens), Limit: m.info.ContextLength}}
 		}
-		if err := m.checkTokens(req.Tokens); err != nil {
-			return nil, err
-		}
 		if err := lease.ReserveItems(budget.Request, uint64(len(req.Tokens)), 4); err != nil {
 			return nil, NewError(CodeResourceExhausted, err)
 		}
-		return append([]int32(nil), req.Tokens...), nil
+		ids := slices.Clone(req.Tokens) // the caller may reuse its own
+		return ids, m.checkTokens(ids)
 	}
 	text, opt, field := req.Prompt, TokenizeOptions{AddSpecial: true, ParseSpecial: true}, "prompt"
 	if len(req.Messages) > 0 {
@@ -215,17 +214,17 @@ func (m *Model) Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*S
 	if err := needContext(ctx); err != nil {
 		return nil, err
 	}
-	if err := m.checkTokens(tokens); err != nil {
-		return nil, err
-	}
 	s := &sequence{started: time.Now(), lease: m.budget.Lease(), score: &scoreRun{top: opt.Top}}
-	err := s.lease.ReserveItems(budget.Request, uint64(len(tokens)), 4+4+8)
-	if err != nil {
-		s.lease.Close()
-		return nil, NewError(CodeResourceExhausted, err)
+	err := NewError(CodeResourceExhausted, s.lease.ReserveItems(budget.Request, uint64(len(tokens)), 4+4+8))
+	if err == nil {
+		s.prompt = slices.Clone(tokens) // the caller may reuse its own
+		err = m.checkTokens(s.prompt)
 	}
-	s.prompt = append([]int32(nil), tokens...)
-	if err := m.engine.submit(ctx, s); err != nil {
+	if err == nil {
+		s.score.result = Score{Argmax: make([]int32, 0, len(tokens)), Logprobs: make([]float64, 0, len(tokens))}
+		err = m.engine.submit(ctx, s)
+	}
+	if err != nil {
 		s.lease.Close()
 		return nil, err
 	}

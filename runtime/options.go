@@ -5,6 +5,7 @@ import (
 	"fmt"
 	goruntime "runtime"
 	"sync"
+	"time"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/tensor"
@@ -21,6 +22,7 @@ type options struct {
 	maxSequences  int
 	queue         int
 	streamBuffer  int
+	stallLimit    time.Duration
 	activations   Activations
 	budget        *budget.Budget
 }
@@ -80,6 +82,19 @@ func WithQueue(n int) Option {
 	}
 }
 
+// WithStallLimit sets how long a stream may stay unread while other requests
+// wait for its place, 30 seconds by default; then it ends with [CodeClosed].
+// While nobody waits, a stream may stay unread for ever.
+func WithStallLimit(d time.Duration) Option {
+	return func(o *options) error {
+		if d <= 0 {
+			return fmt.Errorf("the stall limit is %v, it must be above zero", d)
+		}
+		o.stallLimit = d
+		return nil
+	}
+}
+
 // WithMemoryLimit gives the model a memory budget of its own, in bytes: for
 // the KV cache, working memory, vocabulary and requests, not for the mapped
 // weights. By default all models of the process share one of half the memory
@@ -127,7 +142,7 @@ func atLeastOne(what string, n, most int) (int, error) {
 
 // newOptions applies opts over the defaults and reports every problem at once.
 func newOptions(opts []Option) (options, error) {
-	o := options{threads: goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, streamBuffer: 64}
+	o := options{threads: goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, streamBuffer: 64, stallLimit: 30 * time.Second}
 	var errs []error
 	for _, opt := range opts {
 		errs = append(errs, opt(&o))

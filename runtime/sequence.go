@@ -36,6 +36,7 @@ type sequence struct {
 	generated   int
 
 	started, firstStep, firstToken time.Time
+	stalled                        time.Time // since when its reader has left no room, zero if it has
 
 	score *scoreRun // set for Score: the prompt is evaluated and nothing generated
 }
@@ -53,8 +54,6 @@ func (s *sequence) prefilling() bool { return s.done < len(s.prompt) }
 // sends it. The stream has room for two events. ended is true when the answer
 // is complete.
 func (s *sequence) accept(tok *tokenizer.Tokenizer, logits []float32, now time.Time) (ended bool, err error) {
-	// Rows beyond the tokenizer's vocabulary are padding: they have no text.
-	logits = logits[:min(len(logits), tok.Size())]
 	id, err := s.sampler.Next(logits)
 	if err != nil {
 		return true, NewError(CodeNumerics, err)
@@ -108,6 +107,9 @@ func (s *sequence) rest() string {
 func (s *sequence) addLogprobs(ev *Event, logits []float32) {
 	total := sampler.LogSumExp(logits)
 	ev.Logprob = float32(float64(logits[ev.Token]) - total)
+	if s.topLogprobs > 0 {
+		ev.TopLogprobs = make([]TokenLogprob, 0, s.topLogprobs)
+	}
 	for _, c := range sampler.TopK(nil, logits, s.topLogprobs) {
 		ev.TopLogprobs = append(ev.TopLogprobs, TokenLogprob{ID: c.ID, Logprob: float32(float64(c.Logit) - total)})
 	}

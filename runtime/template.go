@@ -57,7 +57,7 @@ const (
 )
 
 // ApplyTemplate implements [Templater] with the template in the model's file.
-func (m *Model) ApplyTemplate(ctx context.Context, messages []Message, generationPrompt bool) (string, error) {
+func (m *Model) ApplyTemplate(ctx context.Context, messages []Message, generationPrompt bool) (text string, err error) {
 	if err := needContext(ctx); err != nil {
 		return "", err
 	}
@@ -81,9 +81,12 @@ func (m *Model) ApplyTemplate(ctx context.Context, messages []Message, generatio
 		d.Set("content", jinja.String(msg.Content))
 		list[i] = d
 	}
-	text, err := t.template.WithLimits(jinja.Limits{MemoryBytes: price / 2, OutputBytes: price / 8}).Render(ctx, map[string]jinja.Value{
-		"messages": jinja.NewList(list...), "add_generation_prompt": jinja.Bool(generationPrompt),
-		"bos_token": jinja.String(t.bos), "eos_token": jinja.String(t.eos),
+	err = guarded(CodeInternal, func() (err error) {
+		text, err = t.template.WithLimits(jinja.Limits{MemoryBytes: price / 2, OutputBytes: price / 8}).Render(ctx, map[string]jinja.Value{
+			"messages": jinja.NewList(list...), "add_generation_prompt": jinja.Bool(generationPrompt),
+			"bos_token": jinja.String(t.bos), "eos_token": jinja.String(t.eos),
+		})
+		return err
 	})
 	if err != nil {
 		return "", templateError(err)

@@ -32,8 +32,12 @@ func (v *vocabulary) encode(ctx context.Context, text string, opt TokenizeOption
 	if limit == 0 {
 		most = 1 // where 0 would be any number
 	}
-	ids, err := v.tok.Encode(ctx, nil, text, tokenizer.EncodeOptions{
-		AddSpecial: opt.AddSpecial, ParseSpecial: opt.ParseSpecial, Limit: most, Budget: v.budget,
+	var ids []int32
+	err := guarded(CodeInternal, func() (err error) {
+		ids, err = v.tok.Encode(ctx, nil, text, tokenizer.EncodeOptions{
+			AddSpecial: opt.AddSpecial, ParseSpecial: opt.ParseSpecial, Limit: most, Budget: v.budget,
+		})
+		return err
 	})
 	if err == nil && limit != anyNumber && len(ids) > limit {
 		err = tokenizer.ErrTooLong

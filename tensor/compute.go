@@ -48,7 +48,6 @@ type Limits struct {
 	Threads  int // workers that take part in a step
 	Tokens   int // tokens of a batch
 	MaxCols  int // elements of the longest weight row
-	HeadDim  int // elements of an attention head
 	PageSize int // tokens of a KV page
 }
 

@@ -105,10 +105,16 @@ func (s *Sampler) top(logits []float32, highest float32, k int, p, u float64) in
 		for _, l := range logits {
 			total += s.weight(l, highest)
 		}
+		// All tokens below an equal share of what may be left out come to less
+		// than that together: they aren't needed. The margin is for rounding.
+		least := float64(highest) + s.cfg.Temperature*(math.Log((1-p)*total/float64(k))-1e-6)
 		s.heap = s.heap[:0]
 		for id, l := range logits {
-			s.heap = append(s.heap, Candidate{int32(id), l})
+			if float64(l) >= least {
+				s.heap = append(s.heap, Candidate{int32(id), l})
+			}
 		}
+		k = len(s.heap)
 		heapify(s.heap)
 	} else {
 		s.heap = TopK(s.heap, logits, k)

@@ -59,7 +59,8 @@ func Open(path string) (*Handle, error) {
 	for _, m := range mappings.list {
 		if os.SameFile(m.info, info) && same(m.info, info) {
 			m.refs++
-			return &Handle{m: m, bytes: m.bytes}, f.Close()
+			_ = f.Close() // the mapping has a file of its own
+			return &Handle{m: m, bytes: m.bytes}, nil
 		}
 	}
 	bytes, err := mmap.MapRegion(f, int(info.Size()), mmap.RDONLY, 0, 0)
