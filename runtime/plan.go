@@ -34,7 +34,9 @@ func (e *engine) plan(now time.Time) bool {
 	if len(e.prefills) == 0 {
 		return b.Len() > 0
 	}
-	e.share(min(max(e.pace.tokens(stepTime)-b.Len(), minPrefill), e.limits.Tokens-b.Len()), spare)
+	// As many as are decoding at least, or a crowd of answers on a slow machine
+	// would keep all others from their first token.
+	e.share(min(max(e.pace.tokens(stepTime)-b.Len(), b.Len(), minPrefill), e.limits.Tokens-b.Len()), spare)
 	for _, s := range e.prefills {
 		rows := 0
 		switch n := s.planned; {
