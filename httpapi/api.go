@@ -20,8 +20,9 @@ const defaultModel = "default"
 // API serves generators in OpenAI's wire format. It is made by [New], may be
 // mounted more than once and has no state that must be closed.
 type API struct {
-	models []*model // in the order in which they were given
-	byID   map[string]*model
+	models  []*model // in the order in which they were given
+	byID    map[string]*model
+	aliases map[string]string // to ids
 
 	maxBody       int64
 	ping          time.Duration
@@ -49,6 +50,7 @@ type model struct {
 func New(gen runtime.Generator, opts ...Option) *API {
 	a := &API{
 		byID:         map[string]*model{},
+		aliases:      map[string]string{},
 		maxBody:      defaultMaxBody,
 		ping:         defaultPing,
 		writeTimeout: defaultWriteTimeout,
@@ -93,6 +95,23 @@ func (a *API) Mount(r gin.IRouter) {
 	}
 }
 
+// NotFound answers a request for a route that doesn't exist in OpenAI's format,
+// for an engine's NoRoute. Mount leaves that to the application.
+func (a *API) NotFound(c *gin.Context) {
+	a.fail(c, &apiError{
+		status: http.StatusNotFound, kind: kindInvalid, code: "unknown_url",
+		message: "Unknown request URL: " + c.Request.Method + " " + shorten(c.Request.URL.Path) + ".",
+	})
+}
+
+// MethodNotAllowed is [API.NotFound] for an engine's NoMethod.
+func (a *API) MethodNotAllowed(c *gin.Context) {
+	a.fail(c, &apiError{
+		status: http.StatusMethodNotAllowed, kind: kindInvalid, code: "method_not_allowed",
+		message: "Not allowed here: " + c.Request.Method + " " + shorten(c.Request.URL.Path) + ".",
+	})
+}
+
 // find is the model that a request names.
 func (a *API) find(id string) (*model, *apiError) {
 	if m := a.byID[id]; m != nil {
@@ -100,6 +119,9 @@ func (a *API) find(id string) (*model, *apiError) {
 	}
 	if id == defaultModel || id == "" {
 		return a.models[0], nil
+	}
+	if m := a.byID[a.aliases[id]]; m != nil {
+		return m, nil
 	}
 	return nil, &apiError{
 		status: http.StatusNotFound, kind: kindInvalid, code: "model_not_found", param: "model",

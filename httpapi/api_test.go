@@ -260,3 +260,30 @@ func TestHealth(t *testing.T) {
 		}
 	})
 }
+
+func TestAliasesAndUnknownRoutes(t *testing.T) {
+	a := New(fake(t, runtimetest.WithID("first")), WithModels(fake(t, runtimetest.WithID("second"))),
+		WithAlias("short", "second"), WithAlias("first", "second"), WithAlias("dangling", "none"))
+	e := engine(a)
+	e.HandleMethodNotAllowed = true
+	e.NoRoute(a.NotFound)
+	e.NoMethod(a.MethodNotAllowed)
+	for _, tc := range []struct {
+		method, path, body string
+		status             int
+		want               string
+	}{
+		{http.MethodPost, chatPath, ask(`"model":"short"`), http.StatusOK, `"model":"second"`},
+		{http.MethodPost, chatPath, ask(`"model":"first"`), http.StatusOK, `"model":"first"`},
+		{http.MethodPost, chatPath, ask(`"model":"dangling"`), http.StatusNotFound, `"code":"model_not_found"`},
+		{http.MethodGet, "/v1/models/short", "", http.StatusOK, `"id":"second"`},
+		{http.MethodGet, "/nope", "", http.StatusNotFound, `"code":"unknown_url"`},
+		{http.MethodGet, chatPath, "", http.StatusMethodNotAllowed, `"code":"method_not_allowed"`},
+		{http.MethodPost, chatPath, `{"messages":[{"role":"user","content":"Hi"},{"role":"assistant","content":null},{"role":"user","content":"?"}]}`, http.StatusOK, `"finish_reason"`},
+	} {
+		w := do(e, tc.method, tc.path, tc.body)
+		if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.want) {
+			t.Errorf("%s %s %s: %d %s, want %d and %s", tc.method, tc.path, tc.body, w.Code, w.Body, tc.status, tc.want)
+		}
+	}
+}

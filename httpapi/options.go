@@ -26,6 +26,10 @@ func WithModels(gens ...runtime.Generator) Option {
 	}
 }
 
+// WithAlias lets requests name the model id by another name too. A name that is
+// a model's id stays that model's.
+func WithAlias(alias, id string) Option { return func(a *API) { a.aliases[alias] = id } }
+
 // WithMaxBody bounds a request's body, in bytes; 4 MiB without it.
 func WithMaxBody(bytes int64) Option { return func(a *API) { a.maxBody = bytes } }
 

@@ -218,7 +218,7 @@ func setMessages(r *request, v gjson.Result) *fault {
 		if r.message.Role == "" {
 			return &fault{code: codeMissing, param: ".role"}
 		}
-		if !r.hasContent {
+		if !r.hasContent && r.message.Role != "assistant" { // an assistant's may be null
 			return &fault{code: codeMissing, param: ".content"}
 		}
 		r.gen.Messages = append(r.gen.Messages, r.message)

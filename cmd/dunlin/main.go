@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 
@@ -75,6 +76,12 @@ func dunlin(args []string, std *stdio) int {
 
 // complain prints an error as one line.
 func complain(w io.Writer, err error) int {
-	fmt.Fprintln(w, "dunlin: "+strings.Join(strings.Fields(err.Error()), " "))
+	line := strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar // a terminal might obey it
+	}, strings.Join(strings.Fields(err.Error()), " "))
+	fmt.Fprintln(w, "dunlin: "+line)
 	return 1
 }

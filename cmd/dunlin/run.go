@@ -17,8 +17,8 @@ const defaultTemperature = 0.2
 
 // runCmd answers one prompt.
 type runCmd struct {
-	Model  string `arg:"" help:"Path of a GGUF file, or a name of the catalogue."`
-	Prompt string `arg:"" optional:"" help:"What to answer; standard input without it."`
+	Model  string  `arg:"" help:"Path of a GGUF file, or a name of the catalogue."`
+	Prompt *string `arg:"" optional:"" help:"What to answer; standard input without it, or for -."`
 
 	Raw       bool     `help:"Continue the prompt as it is, without the model's chat template."`
 	System    string   `placeholder:"TEXT" help:"The system message before the prompt."`
@@ -82,18 +82,18 @@ func (c *runCmd) Run(ctx context.Context, std *stdio) (err error) {
 }
 
 func (c *runCmd) request(ctx context.Context, std *stdio) (runtime.Request, error) {
-	prompt := c.Prompt
-	if prompt == "" || prompt == "-" {
-		if prompt == "" && !std.piped() {
-			return runtime.Request{}, errNoPrompt
-		}
+	var prompt string
+	switch {
+	case c.Prompt != nil && *c.Prompt != "-":
+		prompt = *c.Prompt
+	case c.Prompt != nil || std.piped():
 		var err error
 		if prompt, err = std.readAll(ctx); err != nil {
 			return runtime.Request{}, err
 		}
-		if prompt == "" {
-			return runtime.Request{}, errNoPrompt
-		}
+	}
+	if prompt == "" {
+		return runtime.Request{}, errNoPrompt
 	}
 	req := runtime.Request{
 		MaxTokens: c.MaxTokens, Stop: c.Stop, Seed: c.Seed,

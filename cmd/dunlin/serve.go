@@ -14,6 +14,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/dunlin-go/dunlin/httpapi"
+	"github.com/dunlin-go/dunlin/models/hub"
 	"github.com/dunlin-go/dunlin/runtime"
 )
 
@@ -47,7 +48,11 @@ func (c *serveCmd) Run(ctx context.Context, std *stdio) (err error) {
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
 	engine.Use(gin.RecoveryWithWriter(std.err))
-	httpapi.New(gens[0], httpapi.WithModels(gens[1:]...)).Mount(engine)
+	api := httpapi.New(gens[0], c.options(gens)...)
+	api.Mount(engine)
+	engine.HandleMethodNotAllowed = true
+	engine.NoRoute(api.NotFound)
+	engine.NoMethod(api.MethodNotAllowed)
 
 	var ids []string
 	for _, g := range gens {
@@ -55,6 +60,20 @@ func (c *serveCmd) Run(ctx context.Context, std *stdio) (err error) {
 	}
 	fmt.Fprintf(std.out, "serving %s on http://%s\n", strings.Join(ids, ", "), listener.Addr())
 	return serve(ctx, listener, engine, c.Grace, std.err)
+}
+
+// options gives the API all models, each also under the other names that the
+// catalogue has for it.
+func (c *serveCmd) options(gens []runtime.Generator) []httpapi.Option {
+	opts := []httpapi.Option{httpapi.WithModels(gens[1:]...)}
+	for i, name := range c.Models {
+		if m, ok := hub.Find(name); ok && gens[i].Info().ID == m.Name {
+			for _, alias := range m.Aliases {
+				opts = append(opts, httpapi.WithAlias(alias, m.Name))
+			}
+		}
+	}
+	return opts
 }
 
 // loadAll loads the models in their order.

@@ -67,7 +67,11 @@ func writeRecord(path string, r record) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name()) // fails once it is renamed, as it should
+	defer os.Remove(tmp.Name())             // fails once it is renamed, as it should
+	if err = tmp.Chmod(0o644); err != nil { // whoever may read the model may read its record
+		tmp.Close()
+		return err
+	}
 	if _, err = tmp.Write(append(data, '\n')); err != nil {
 		tmp.Close()
 		return err

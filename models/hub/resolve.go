@@ -86,7 +86,7 @@ func looksLikePath(s string) bool {
 func names() string {
 	var all []string
 	for _, m := range catalogue {
-		all = append(all, m.Name)
+		all = append(all, strings.Join(append([]string{m.Name}, m.Aliases...), " or "))
 	}
 	return strings.Join(all, ", ")
 }

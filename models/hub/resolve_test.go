@@ -36,7 +36,7 @@ func TestResolve(t *testing.T) {
 		{".", "", ErrNotFound, "directory"},
 		{"b.gguf", "", ErrNotFound, "b.gguf"},
 		{"no/such", "", ErrNotFound, "no/such"},
-		{"llama", "", ErrNotFound, "the catalogue (which has smollm2-135m-instruct-q4_1)"},
+		{"llama", "", ErrNotFound, "the catalogue (which has smollm2-135m-instruct-q4_1 or smollm2 or default)"},
 		{"", "", ErrNotFound, `""`},
 		{strings.Repeat("x", 5000), "", nil, "name too long"},
 	}

@@ -5,8 +5,22 @@ package pool
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
+
+// TestOpenDoesNotWaitForAPipe would hang where it fails.
+func TestOpenDoesNotWaitForAPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Skip("no pipes here:", err)
+	}
+	if h, err := Open(path); !errors.Is(err, ErrNotRegular) || h != nil {
+		t.Errorf("Open of a pipe: %v, %v", h, err)
+	}
+}
 
 func TestGuardTurnsFaultIntoError(t *testing.T) {
 	path := write(t, 1<<20)

@@ -36,6 +36,12 @@ type Handle struct {
 // maps it, or takes another reference to the mapping that exists. A file that
 // was changed since it was mapped gets a mapping of its own.
 func Open(path string) (*Handle, error) {
+	// Opening a pipe waits for its writer, so look before.
+	if info, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("open %s: %w", path, ErrNotRegular)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
