@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -105,6 +106,13 @@ func (r *reply) serve() *apiError {
 // fromError is [fromError] with the field's name in this kind of request.
 func (r *reply) fromError(err error) *apiError {
 	e := fromError(err)
+	cause := context.Cause(r.c.Request.Context())
+	if e.status == statusClientClosed && cause != nil && !errors.Is(cause, context.Canceled) {
+		// Not the client, which net/http tells by a plain cancel.
+		ended := codes[runtime.CodeClosed]
+		ended.message, ended.cause = "The server ended the request.", err
+		return &ended
+	}
 	if e.code == "context_length_exceeded" && e.param == "" || e.param == "tokens" {
 		e.param = r.surface.input
 	}

@@ -446,3 +446,20 @@ func BenchmarkStream(b *testing.B) {
 		})
 	}
 }
+
+// TestServerEndsRequest ends a request's context as a server does that stops,
+// which a client must be able to tell from its own cancel.
+func TestServerEndsRequest(t *testing.T) {
+	gate := runtimetest.NewGate()
+	e := engine(New(fake(t, says("abc"), runtimetest.WithGate(gate))))
+	for _, stream := range []bool{true, false} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errors.New("maintenance"))
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPost, chatPath, strings.NewReader(ask(fmt.Sprintf(`"stream":%v`, stream))))
+		e.ServeHTTP(w, r.WithContext(ctx))
+		if body := w.Body.String(); !strings.Contains(body, `"code":"unavailable"`) || strings.Contains(body, "maintenance") {
+			t.Errorf("stream %v: %d %s", stream, w.Code, body)
+		}
+	}
+}

@@ -349,12 +349,12 @@ func (e *engine) run() {
 	err := e.compute.Step(context.Background(), e.exec, e.forward)
 	now := time.Now()
 	e.setInFlight(nil)
-	fault := (*exec.FaultError)(nil)
-	if errors.As(err, &fault) {
-		err = fmt.Errorf("%w: %w", pool.ErrFault, err)
+	if err != nil {
+		err = stepError(err)
 	}
+	fault := errors.Is(err, pool.ErrFault)
 	if changed := e.handle.Check(); changed != nil {
-		if fault != nil {
+		if fault {
 			changed = fmt.Errorf("%w: %w", changed, err)
 		}
 		e.fail(changed)
@@ -363,7 +363,7 @@ func (e *engine) run() {
 	switch {
 	case errors.Is(err, exec.ErrStopped):
 		return // nobody waits for it
-	case fault != nil:
+	case fault:
 		e.failStep(&Error{Code: CodeModelChanged, Err: err})
 		return
 	case err != nil:
@@ -378,6 +378,14 @@ func (e *engine) run() {
 		}
 		e.deliver(s, now)
 	}
+}
+
+// stepError names a memory fault as the pool does.
+func stepError(err error) error {
+	if fault := (*exec.FaultError)(nil); errors.As(err, &fault) {
+		return fmt.Errorf("%w: %w", pool.ErrFault, err)
+	}
+	return err
 }
 
 func (e *engine) setInFlight(step []*sequence) {

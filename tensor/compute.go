@@ -66,6 +66,8 @@ type Compute struct {
 	workers     []worker
 	acts        *kernel.Acts
 	step        *exec.Step // while Step runs; operations read it
+	f           func() error
+	inStep      func(*exec.Step) error // runStep, made once
 
 	mu      sync.Mutex
 	current *exec.Step // the same, for Interrupt
@@ -107,6 +109,7 @@ func NewCompute(lease *budget.Lease, act Activations, limits Limits) (*Compute, 
 		}
 	}
 	c := &Compute{set: set, activations: act, limits: limits, acts: kernel.NewActs(limits.Tokens, limits.MaxCols)}
+	c.inStep = c.runStep
 	for range limits.Threads {
 		c.workers = append(c.workers, worker{
 			products: kernel.NewScratch(limits.MaxCols),
@@ -119,11 +122,15 @@ func NewCompute(lease *budget.Lease, act Activations, limits Limits) (*Compute, 
 // Step takes a turn on the executor and runs f, whose operations run on its
 // threads. Panics and memory faults in f come back as the executor's errors.
 func (c *Compute) Step(ctx context.Context, ex *exec.Executor, f func() error) error {
-	return ex.Step(ctx, c.limits.Threads, func(s *exec.Step) error {
-		c.setStep(s)
-		defer c.setStep(nil)
-		return f()
-	})
+	c.f = f
+	return ex.Step(ctx, c.limits.Threads, c.inStep)
+}
+
+// runStep is what the executor calls in [Compute.Step].
+func (c *Compute) runStep(s *exec.Step) error {
+	c.setStep(s)
+	defer c.setStep(nil)
+	return c.f()
 }
 
 func (c *Compute) setStep(s *exec.Step) {
