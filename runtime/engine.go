@@ -410,7 +410,7 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 	vocabulary := len(e.logits) / e.limits.Logits
 	for i := range s.rows {
 		// Rows beyond the tokenizer's vocabulary are padding: they have no text.
-		logits := e.logits[(s.firstRow+i)*vocabulary:][:min(vocabulary, e.tok.Size())]
+		logits := e.logits[(s.firstRow+i)*vocabulary:][:e.tok.Size()]
 		var ended bool
 		var err error
 		if s.score != nil {

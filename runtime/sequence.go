@@ -25,7 +25,7 @@ type sequence struct {
 	rows     int            // rows of logits in that step
 	firstRow int
 
-	maxTokens   int // 0: up to capacity
+	maxTokens   int // what the request said, for capacity
 	ignoreEOS   bool
 	logprobs    bool
 	topLogprobs int
@@ -76,7 +76,7 @@ func (s *sequence) accept(tok *tokenizer.Tokenizer, logits []float32, now time.T
 		if ev.Text, stopped = s.stopper.Push(string(s.text)); stopped {
 			finish = FinishStop
 			s.decoder.Reset()
-		} else if s.generated == s.maxTokens || len(s.prompt)+s.generated >= s.capacity {
+		} else if len(s.prompt)+s.generated >= s.capacity { // MaxTokens is part of it
 			finish = FinishLength
 		}
 	}

@@ -98,7 +98,18 @@ func filterJoin(e *interp, in Value, a args) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	next, err := e.iterate(in)
+	return e.join(in, sep, func(item Value) (string, error) {
+		item, err := get(item)
+		if err != nil {
+			return "", err
+		}
+		return e.str(item)
+	})
+}
+
+// join strings the texts of items together, with sep between them.
+func (e *interp) join(items Value, sep string, text func(Value) (string, error)) (Value, error) {
+	next, err := e.iterate(items)
 	if err != nil {
 		return nil, err
 	}
@@ -111,10 +122,7 @@ func filterJoin(e *interp, in Value, a args) (Value, error) {
 		if !ok {
 			return e.part(w.b.String())
 		}
-		if item, err = get(item); err != nil {
-			return nil, err
-		}
-		s, err := e.str(item)
+		s, err := text(item)
 		if err != nil {
 			return nil, err
 		}

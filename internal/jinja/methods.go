@@ -334,31 +334,13 @@ func searchMethod(name string) methodFunc {
 
 func methodJoin(e *interp, self Value, a args) (Value, error) {
 	sep, _ := toText(self)
-	next, err := e.iterate(a.v[0])
-	if err != nil {
-		return nil, err
-	}
-	w := &writer{e: e}
-	for first := true; ; first = false {
-		item, ok, err := next()
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			return e.part(w.b.String())
-		}
+	return e.join(a.v[0], sep, func(item Value) (string, error) {
 		s, ok := toText(item)
 		if !ok {
-			return nil, e.fail(ErrValue, "join: expected str, %s found", item.typeName())
+			return "", e.fail(ErrValue, "join: expected str, %s found", item.typeName())
 		}
-		parts := []string{sep, s}
-		if first {
-			parts = parts[1:]
-		}
-		if err := w.add(parts...); err != nil {
-			return nil, err
-		}
-	}
+		return s, nil
+	})
 }
 
 func methodFormat(e *interp, self Value, a args) (Value, error) {
