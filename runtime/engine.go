@@ -70,9 +70,13 @@ type engine struct {
 	}
 }
 
-// stepTime is how long a step is meant to take. Whoever is decoding waits that
-// long for the next token while a long prompt is prefilled.
-const stepTime = 40 * time.Millisecond
+// How long a step is meant to take. Whoever is decoding waits that long for the
+// next token while a long prompt is prefilled. Where nobody is, steps are longer,
+// as each reads all weights anew: only a request that comes meanwhile waits.
+const (
+	stepTime      = 40 * time.Millisecond
+	stepTimeAlone = 100 * time.Millisecond
+)
 
 func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, tok *tokenizer.Tokenizer, lease *budget.Lease, o *options) (*engine, error) {
 	cfg := model.Config()
@@ -371,7 +375,7 @@ func (e *engine) run() {
 		return
 	}
 	e.counts.steps.Add(1)
-	e.pace.add(e.batch.Len(), now.Sub(e.began))
+	e.pace.add(e.batch.Len(), len(e.prefills) > 0, now.Sub(e.began))
 	for _, s := range e.step {
 		if s.done == 0 {
 			s.firstStep = e.began

@@ -22,17 +22,23 @@ func TestPace(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var p pace
-			p.add(1, tc.floor+tc.token) // somebody was decoding
+			p.add(1, false, tc.floor+tc.token) // somebody was decoding
 			var sizes []int
 			for range 60 {
 				n := p.tokens(target)
 				sizes = append(sizes, n)
-				p.add(n, tc.floor+time.Duration(n)*tc.token)
+				p.add(n, true, tc.floor+time.Duration(n)*tc.token)
 			}
 			for _, n := range sizes[20:] {
 				if n < tc.least || n > tc.most {
 					t.Fatalf("steps of %v, want %d to %d", sizes, tc.least, tc.most)
 				}
+			}
+			for range 500 {
+				p.add(1, false, tc.floor+tc.token)
+			}
+			if n := p.tokens(target); n < tc.least || n > tc.most {
+				t.Errorf("after a long answer a step of %d, want %d to %d", n, tc.least, tc.most)
 			}
 		})
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // plan fills the batch for the next step: a token of every sequence that is
-// decoding, then prompts, as many tokens as stepTime has room for. It returns
+// decoding, then prompts, as many tokens as the step's time has room for. It returns
 // false where no sequence can go on: their readers have to take something
 // first.
 func (e *engine) plan(now time.Time) bool {
@@ -36,7 +36,11 @@ func (e *engine) plan(now time.Time) bool {
 	}
 	// As many as are decoding at least, or a crowd of answers on a slow machine
 	// would keep all others from their first token.
-	e.share(min(max(e.pace.tokens(stepTime)-b.Len(), b.Len(), minPrefill), e.limits.Tokens-b.Len()), spare)
+	target := stepTime
+	if b.Len() == 0 {
+		target = stepTimeAlone
+	}
+	e.share(min(max(e.pace.tokens(target)-b.Len(), b.Len(), minPrefill), e.limits.Tokens-b.Len()), spare)
 	for _, s := range e.prefills {
 		rows := 0
 		switch n := s.planned; {
