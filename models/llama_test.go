@@ -39,7 +39,7 @@ func newMachine(t *testing.T, f *gguf.File, act tensor.Activations, sequences in
 	}
 	cfg := model.Config()
 	compute, err := tensor.NewCompute(lease, act, tensor.Limits{
-		Threads: 2, Tokens: maxTokens, MaxCols: cfg.MaxCols, PageSize: kvcache.PageTokens,
+		Threads: 2, Tokens: maxTokens, MaxCols: cfg.MaxCols, HeadDim: cfg.HeadDim,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -91,7 +91,7 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 	e.logits = make([]float32, limits.Logits*cfg.Vocabulary)
 	var err error
 	e.compute, err = tensor.NewCompute(lease, o.activations, tensor.Limits{
-		Threads: o.threads, Tokens: limits.Tokens, MaxCols: cfg.MaxCols, PageSize: kvcache.PageTokens,
+		Threads: o.threads, Tokens: limits.Tokens, MaxCols: cfg.MaxCols, HeadDim: cfg.HeadDim,
 	})
 	if err != nil {
 		return nil, err

@@ -1,6 +1,10 @@
 package tensor
 
-import "math"
+import (
+	"math"
+
+	"github.com/dunlin-go/dunlin/tensor/internal/kernel"
+)
 
 // StoreKV writes the keys and values `[tokens, heads, headDim]` of a batch to
 // their pages of the cache.
@@ -38,6 +42,12 @@ func (t *storeTask) Do(_, lo, hi int) {
 	}
 }
 
+// tileQueries is how many queries meet a block of keys before the next block
+// comes: so many that widening it costs little, so few that all stay in the
+// first cache. A tile is some consecutive tokens of one sequence, with those of
+// their query heads that share a key head.
+const tileQueries = 24
+
 // Attention sets out `[tokens, heads, headDim]` to the causal grouped-query
 // attention of q, of the same shape, over the cache: each token attends to the
 // positions of its sequence up to its own, whose keys and values are stored.
@@ -46,14 +56,21 @@ func (t *storeTask) Do(_, lo, hi int) {
 // softmax, so its result depends on nothing but its own sequence.
 //
 // Source: Ainslie et al. 2023 (grouped queries), https://arxiv.org/abs/2305.13245;
-// Milakov and Gimelshein 2018 (online softmax), https://arxiv.org/abs/1805.02867.
+// Dao et al. 2022 (tiles), https://arxiv.org/abs/2205.14135.
 func (c *Compute) Attention(out, q []float32, heads int, kv *KV, layer int, b *Batch) {
-	check(len(out) == len(q) && len(q) == b.Len()*heads*kv.HeadDim && heads%kv.Heads == 0, "Attention")
-	c.attention = attentionTask{
-		c: c, kv: kv, layer: layer, b: b, out: out, q: q, heads: heads,
+	check(len(out) == len(q) && len(q) == b.Len()*heads*kv.HeadDim && heads%kv.Heads == 0 && kv.HeadDim == c.limits.HeadDim, "Attention")
+	t := &c.attention
+	*t = attentionTask{
+		c: c, kv: kv, layer: layer, b: b, out: out, q: q, heads: heads, tiles: t.tiles[:0],
 		scale: float32(1 / math.Sqrt(float64(kv.HeadDim))),
 	}
-	c.step.Do(&c.attention, b.Len()*kv.Heads, 1)
+	most := max(1, tileQueries*kv.Heads/heads) // tokens of a tile
+	for i, seq := range b.Seqs {
+		if n := len(t.tiles); n == 0 || b.Seqs[t.tiles[n-1]] != seq || i-int(t.tiles[n-1]) == most {
+			t.tiles = append(t.tiles, int32(i))
+		}
+	}
+	c.step.Do(t, len(t.tiles)*kv.Heads, 1)
 }
 
 type attentionTask struct {
@@ -64,59 +81,75 @@ type attentionTask struct {
 	out, q []float32
 	heads  int
 	scale  float32
+	tiles  []int32 // the first token of each
 }
 
-// Do takes pairs of a token and a key head; the query heads that share the key
-// head go together.
+// Do takes pairs of a tile and a key head.
 func (t *attentionTask) Do(worker, lo, hi int) {
-	group, dim := t.heads/t.kv.Heads, t.kv.HeadDim
+	group := t.heads / t.kv.Heads
 	for i := lo; i < hi; i++ {
-		token, kvHead := i/t.kv.Heads, i%t.kv.Heads
-		for h := kvHead * group; h < (kvHead+1)*group; h++ {
-			at := (token*t.heads + h) * dim
-			t.head(t.c.workers[worker].scores, token, kvHead, t.q[at:at+dim], t.out[at:at+dim])
+		tile, kvHead := i/t.kv.Heads, i%t.kv.Heads
+		from, to := int(t.tiles[tile]), t.b.Len()
+		if tile+1 < len(t.tiles) {
+			to = int(t.tiles[tile+1])
+		}
+		for h := 0; h < group; h += tileQueries {
+			t.tile(t.c.workers[worker].queries, from, to, kvHead, kvHead*group+h, min(tileQueries, group-h))
 		}
 	}
 }
 
-// head computes the attention of one query.
-func (t *attentionTask) head(scores []float32, token, kvHead int, q, out []float32) {
-	kv, set, dim := t.kv, t.c.set, t.kv.HeadDim
-	clear(out)
-	highest, sum := float32(math.Inf(-1)), float32(0)
-	left := int(t.b.Positions[token]) + 1
-	for _, page := range t.b.Tables[t.b.Seqs[token]] {
-		n := min(left, kv.PageTokens)
-		p := scores[:n]
-		k := kv.keys(page, t.layer, kvHead)
-		v := k + kv.blockHeads()
-		if kv.F16 != nil {
-			set.ScoresF16(q, kv.F16[k:k+n*dim], n, t.scale, p)
-		} else {
-			set.ScoresF32(q, kv.F32[k:k+n*dim], n, t.scale, p)
+// tile computes the attention of n heads from head on, for the tokens [from, to).
+func (t *attentionTask) tile(qs *kernel.Queries, from, to, kvHead, head, n int) {
+	b, dim := t.b, t.kv.HeadDim
+	at := func(token, h int) int { return (token*t.heads + head + h) * dim }
+	for token := from; token < to; token++ {
+		for h := range n {
+			qs.Set((token-from)*n+h, t.q[at(token, h):][:dim], t.scale)
 		}
-		if m := set.Max(p); m > highest {
-			// What was summed so far was relative to a lower maximum.
-			correction := float32(math.Exp(float64(highest - m)))
-			sum *= correction
-			scale(out, correction)
-			highest = m
-		}
-		sum += set.ExpSum(p, highest)
-		if kv.F16 != nil {
-			set.AccumulateF16(p, kv.F16[v:v+n*dim], out)
-		} else {
-			set.AccumulateF32(p, kv.F32[v:v+n*dim], out)
-		}
-		if left -= n; left == 0 {
+	}
+	start := 0 // position of the block's first key
+	for _, page := range b.Tables[b.Seqs[from]] {
+		if start > int(b.Positions[to-1]) {
 			break
 		}
+		t.block(qs, page, start, from, to, kvHead, n)
+		start += t.kv.PageTokens
 	}
-	scale(out, 1/sum)
+	for token := from; token < to; token++ {
+		for h := range n {
+			qs.Result((token-from)*n+h, t.out[at(token, h):][:dim])
+		}
+	}
 }
 
-func scale(x []float32, by float32) {
-	for i := range x {
-		x[i] *= by
+// block lets the tile attend to a page. Tokens see different numbers of its
+// keys where it has their own positions.
+func (t *attentionTask) block(qs *kernel.Queries, page int32, start, from, to, kvHead, n int) {
+	kv, set := t.kv, t.c.set
+	size := kv.PageTokens * kv.HeadDim
+	k := kv.keys(page, t.layer, kvHead)
+	v := k + kv.blockHeads()
+	seen := func(token int) int { return min(int(t.b.Positions[token])+1-start, kv.PageTokens) }
+
+	var keys, values []float32
+	half := kv.F16 != nil && to-from == 1
+	switch {
+	case kv.F16 == nil:
+		keys, values = kv.F32[k:k+size], kv.F32[v:v+size]
+	case !half:
+		keys, values = set.Widen(qs, kv.F16[k:k+size], kv.F16[v:v+size], seen(to-1))
+	}
+	for i := from; i < to; {
+		j := i + 1
+		for j < to && seen(j) == seen(i) {
+			j++
+		}
+		if lo, hi := (i-from)*n, (j-from)*n; half {
+			set.AttendF16(qs, lo, hi, kv.F16[k:k+size], kv.F16[v:v+size], seen(i))
+		} else {
+			set.AttendF32(qs, lo, hi, keys, values, max(0, seen(i)))
+		}
+		i = j
 	}
 }

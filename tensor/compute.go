@@ -45,10 +45,10 @@ const (
 
 // Limits are the largest sizes that a [Compute] is asked for.
 type Limits struct {
-	Threads  int // workers that take part in a step
-	Tokens   int // tokens of a batch
-	MaxCols  int // elements of the longest weight row
-	PageSize int // tokens of a KV page
+	Threads int // workers that take part in a step
+	Tokens  int // tokens of a batch
+	MaxCols int // elements of the longest weight row
+	HeadDim int // elements of a key
 }
 
 // Compute carries out operations in the steps of one engine: it has the
@@ -87,8 +87,8 @@ type Compute struct {
 // worker is the working memory of one thread.
 type worker struct {
 	products *kernel.Scratch
-	scores   []float32 // of one block of keys
-	_        [64]byte  // keeps the workers' headers on separate cache lines
+	queries  *kernel.Queries
+	_        [64]byte // keeps the workers' headers on separate cache lines
 }
 
 // NewCompute prices and allocates the working memory for limits.
@@ -104,16 +104,20 @@ func NewCompute(lease *budget.Lease, act Activations, limits Limits) (*Compute, 
 		if err := lease.Reserve(budget.Scratch, kernel.ScratchBytes(limits.MaxCols)); err != nil {
 			return nil, err
 		}
-		if err := lease.ReserveItems(budget.Scratch, uint64(limits.PageSize), 4); err != nil {
+		if err := lease.Reserve(budget.Scratch, kernel.QueriesBytes(tileQueries, limits.HeadDim)); err != nil {
 			return nil, err
 		}
 	}
+	if err := lease.ReserveItems(budget.Scratch, uint64(limits.Tokens), 4); err != nil {
+		return nil, err
+	}
 	c := &Compute{set: set, activations: act, limits: limits, acts: kernel.NewActs(limits.Tokens, limits.MaxCols)}
 	c.inStep = c.runStep
+	c.attention.tiles = make([]int32, 0, limits.Tokens)
 	for range limits.Threads {
 		c.workers = append(c.workers, worker{
 			products: kernel.NewScratch(limits.MaxCols),
-			scores:   make([]float32, limits.PageSize),
+			queries:  kernel.NewQueries(tileQueries, limits.HeadDim),
 		})
 	}
 	return c, nil

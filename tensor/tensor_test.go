@@ -13,12 +13,15 @@ import (
 	"github.com/dunlin-go/dunlin/internal/exec"
 )
 
-const testPage = 8 // tokens of a KV page
+const (
+	testPage    = 8 // tokens of a KV page
+	testHeadDim = 32
+)
 
 // compute returns a Compute and a function that runs f in one of its steps.
 func compute(t testing.TB, threads int, act Activations) (*Compute, func(f func())) {
 	t.Helper()
-	c, err := NewCompute(budget.New(1<<30).Lease(), act, Limits{Threads: threads, Tokens: 64, MaxCols: 256, PageSize: testPage})
+	c, err := NewCompute(budget.New(1<<30).Lease(), act, Limits{Threads: threads, Tokens: 64, MaxCols: 256, HeadDim: testHeadDim})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -303,9 +306,9 @@ func TestAttentionNaNReachesTheOutput(t *testing.T) {
 
 func TestComputePricesItsMemory(t *testing.T) {
 	for _, l := range []Limits{
-		{Threads: 1, Tokens: math.MaxInt, MaxCols: 1 << 20, PageSize: 32},
-		{Threads: 1024, Tokens: 256, MaxCols: 1 << 24, PageSize: 32},
-		{Threads: 1, Tokens: 256, MaxCols: math.MaxInt &^ 31, PageSize: 32},
+		{Threads: 1, Tokens: math.MaxInt, MaxCols: 1 << 20, HeadDim: 64},
+		{Threads: 1024, Tokens: 256, MaxCols: 1 << 24, HeadDim: 64},
+		{Threads: 1, Tokens: 256, MaxCols: math.MaxInt &^ 31, HeadDim: 64},
 	} {
 		if _, err := NewCompute(budget.New(1<<20).Lease(), ActivationsInt8, l); err == nil {
 			t.Errorf("%+v fit into a megabyte", l)

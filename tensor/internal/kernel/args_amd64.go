@@ -42,15 +42,20 @@ type dotArgs struct {
 	stride int
 }
 
-// sumArgs are the operands of the weighted sum of values: n numbers, a multiple
-// of 16, in each of count values, step apart.
-type sumArgs struct {
-	p      unsafe.Pointer
-	values unsafe.Pointer
-	acc    unsafe.Pointer
-	n      int
-	count  int
-	step   int
+// attendArgs are the operands of a block's attention: d is a multiple of 8, n
+// and queries are at least 1.
+type attendArgs struct {
+	q       unsafe.Pointer // [query][d]
+	keys    unsafe.Pointer // [key][d], up to the next multiple of 4
+	values  unsafe.Pointer // [key][d]
+	d       int
+	n       int            // keys
+	scores  unsafe.Pointer // [query][blockKeys]
+	acc     unsafe.Pointer // [query][d]
+	tops    unsafe.Pointer // [query]
+	sums    unsafe.Pointer
+	factors unsafe.Pointer
+	queries int
 }
 
 // quantArgs are the operands of the quantisation of one token's blocks.
@@ -73,5 +78,4 @@ type vecArgs struct {
 	x, y   unsafe.Pointer
 	n      int
 	factor float32
-	lanes  unsafe.Pointer // *[lanes]float32
 }

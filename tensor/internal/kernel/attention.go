@@ -1,59 +1,182 @@
 package kernel
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
-// ScoresF16 sets out[j] = scale * (q . key j) for n keys of len(q) float16
-// each, one after the other.
-func (s *Set) ScoresF16(q []float32, keys []uint16, n int, scale float32, out []float32) {
-	out = checkScores(len(q), len(keys), n, out)
-	if n > 0 {
-		s.impl.scoresF16(q, keys[:n*len(q)], out)
-		scaleAll(out, scale)
+// BlockKeys is how many keys a block of the attention has at most.
+const BlockKeys = 32
+
+// Queries is the attention of some queries of d elements, block by block, and
+// the working memory for it. It may not be used by two goroutines at once.
+//
+// A query's state is the largest score so far, the sum of all weights relative
+// to it and the sum of the values so weighted: the online softmax (Milakov and
+// Gimelshein 2018, https://arxiv.org/abs/1805.02867). Each query goes through
+// the same steps whatever others there are.
+type Queries struct {
+	d       int
+	q       []float32 // [query][d], scaled
+	acc     []float32 // [query][d]
+	scores  []float32 // [query][BlockKeys] of one block, then weights
+	tops    []float32 // [query] largest score
+	sums    []float32 // [query] of weights
+	factors []float32 // [query] what a higher top makes of the sums before
+	keys    []float32 // a block, widened
+	values  []float32
+}
+
+// QueriesBytes is what a Queries takes, math.MaxInt64 if that can't be counted.
+func QueriesBytes(queries, d int) int64 {
+	const most = 1 << 20
+	if queries < 0 || d < 0 || queries > most || d > most {
+		return math.MaxInt64
+	}
+	q, e := int64(queries), int64(d)
+	return 4*(2*q*e+q*BlockKeys+3*q+2*BlockKeys*e) + 5*alignment
+}
+
+// NewQueries returns memory for so many queries of d elements.
+func NewQueries(queries, d int) *Queries {
+	return &Queries{
+		d: d, q: aligned[float32](queries * d), acc: aligned[float32](queries * d),
+		scores: aligned[float32](queries * BlockKeys),
+		tops:   make([]float32, queries), sums: make([]float32, queries), factors: make([]float32, queries),
+		keys: aligned[float32](BlockKeys * d), values: aligned[float32](BlockKeys * d),
 	}
 }
 
-// ScoresF32 is [Set.ScoresF16] for float32 keys.
-func (s *Set) ScoresF32(q, keys []float32, n int, scale float32, out []float32) {
-	out = checkScores(len(q), len(keys), n, out)
-	if n > 0 {
-		s.impl.scoresF32(q, keys[:n*len(q)], out)
-		scaleAll(out, scale)
+// Set begins the attention of query i, whose scores are multiplied by scale.
+func (qs *Queries) Set(i int, q []float32, scale float32) {
+	mustMatch("Queries.Set", len(q), qs.d)
+	for j, v := range q {
+		qs.q[i*qs.d+j] = v * scale
+	}
+	clear(qs.acc[i*qs.d : (i+1)*qs.d])
+	qs.tops[i], qs.sums[i] = float32(math.Inf(-1)), 0
+}
+
+// Result sets out to the attention of query i.
+func (qs *Queries) Result(i int, out []float32) {
+	mustMatch("Queries.Result", len(out), qs.d)
+	by := 1 / qs.sums[i]
+	for j, v := range qs.acc[i*qs.d : (i+1)*qs.d] {
+		out[j] = v * by
 	}
 }
 
-func checkScores(d, keys, n int, out []float32) []float32 {
-	if n < 0 || d == 0 || keys/d < n || len(out) < n {
-		panic(fmt.Sprintf("kernel: scores of %d keys of %d from %d values into %d", n, d, keys, len(out)))
+// AttendF32 lets the queries [lo, hi) attend to the first n keys and values of
+// a block `[key][d]`. The block has memory for n rounded up to a multiple of
+// four; what lies behind n has no effect.
+func (s *Set) AttendF32(qs *Queries, lo, hi int, keys, values []float32, n int) {
+	checkBlock(qs, lo, hi, len(keys), len(values), n)
+	if lo < hi && n > 0 {
+		s.impl.attendF32(qs, lo, hi, keys, values, n)
 	}
-	return out[:n]
 }
 
-func scaleAll(x []float32, by float32) {
+// AttendF16 is [Set.AttendF32] for float16.
+func (s *Set) AttendF16(qs *Queries, lo, hi int, keys, values []uint16, n int) {
+	checkBlock(qs, lo, hi, len(keys), len(values), n)
+	if lo < hi && n > 0 {
+		s.impl.attendF16(qs, lo, hi, keys, values, n)
+	}
+}
+
+// Widen makes float32 of the first n keys and values, for several calls of
+// AttendF32: the bits are those of AttendF16.
+func (s *Set) Widen(qs *Queries, keys, values []uint16, n int) (k, v []float32) {
+	checkBlock(qs, 0, 0, len(keys), len(values), n)
+	n *= qs.d
+	s.impl.fromF16(qs.keys[:n], keys[:n])
+	s.impl.fromF16(qs.values[:n], values[:n])
+	return qs.keys, qs.values
+}
+
+func checkBlock(qs *Queries, lo, hi, keys, values, n int) {
+	need := (n + 3) &^ 3 * qs.d
+	if lo < 0 || lo > hi || hi > len(qs.tops) || n < 0 || n > BlockKeys || keys < need || values < n*qs.d {
+		panic(fmt.Sprintf("kernel: attention of queries [%d, %d) of %d to %d keys from %d and %d elements", lo, hi, len(qs.tops), n, keys, values))
+	}
+}
+
+func (generic) attendF32(qs *Queries, lo, hi int, keys, values []float32, n int) {
+	for i := lo; i < hi; i++ {
+		q, acc, p := qs.query(i)
+		for j := range n {
+			p[j] = dotF32(q, keys[j*qs.d:(j+1)*qs.d])
+		}
+		foldScores(qs, i, n)
+		rescale(acc, qs.factors[i])
+		for j, w := range p[:n] {
+			for e, v := range values[j*qs.d : (j+1)*qs.d] {
+				acc[e] += float32(w * v)
+			}
+		}
+	}
+}
+
+func (generic) attendF16(qs *Queries, lo, hi int, keys, values []uint16, n int) {
+	for i := lo; i < hi; i++ {
+		q, acc, p := qs.query(i)
+		for j := range n {
+			p[j] = dotF16(q, keys[j*qs.d:(j+1)*qs.d])
+		}
+		foldScores(qs, i, n)
+		rescale(acc, qs.factors[i])
+		for j, w := range p[:n] {
+			for e, v := range values[j*qs.d : (j+1)*qs.d] {
+				acc[e] += float32(w * f16to32(v))
+			}
+		}
+	}
+}
+
+// query is what belongs to query i.
+func (qs *Queries) query(i int) (q, acc, scores []float32) {
+	return qs.q[i*qs.d : (i+1)*qs.d], qs.acc[i*qs.d : (i+1)*qs.d], qs.scores[i*BlockKeys : (i+1)*BlockKeys]
+}
+
+func rescale(x []float32, by float32) {
 	for i := range x {
 		x[i] *= by
 	}
 }
 
-// AccumulateF16 adds p[j] times value j to acc, in ascending j, for len(p)
-// values of len(acc) float16 each, one after the other.
-func (s *Set) AccumulateF16(p []float32, values []uint16, acc []float32) {
-	if n := checkValues(len(p), len(values), len(acc)); n > 0 {
-		s.impl.accumulateF16(p, values[:n], acc)
+// foldScores makes weights of query i's scores of n keys: exp(score - top),
+// where top is the largest score so far. NaNs don't count for that: they show
+// in the weights. All sets give the same bits.
+func foldScores(qs *Queries, i, n int) {
+	p := qs.scores[i*BlockKeys : (i+1)*BlockKeys]
+	for j := n; j < len(p); j++ {
+		p[j] = float32(math.Inf(-1))
 	}
-}
-
-// AccumulateF32 is [Set.AccumulateF16] for float32 values.
-func (s *Set) AccumulateF32(p, values, acc []float32) {
-	if n := checkValues(len(p), len(values), len(acc)); n > 0 {
-		s.impl.accumulateF32(p, values[:n], acc)
+	before := qs.tops[i]
+	top := before
+	for _, v := range p {
+		if v > top {
+			top = v
+		}
 	}
-}
-
-func checkValues(p, values, d int) int {
-	if d == 0 || values/d < p {
-		panic(fmt.Sprintf("kernel: weighted sum of %d values of %d from %d numbers", p, d, values))
+	qs.tops[i], qs.factors[i] = top, 1
+	if top != before {
+		qs.factors[i] = expF32(before - top)
 	}
-	return p * d
+	for j, v := range p {
+		p[j] = expF32(v - top)
+	}
+	// In the order of the assembly: lanes of 8, and then the lanes.
+	var s [8]float32
+	for l := range s {
+		s[l] = (p[l] + p[8+l]) + (p[16+l] + p[24+l])
+	}
+	for m := 4; m > 0; m /= 2 {
+		for l := range m {
+			s[l] += s[l+m]
+		}
+	}
+	qs.sums[i] = float32(qs.sums[i]*qs.factors[i]) + s[0]
 }
 
 // ToF16 narrows src to float16, to nearest with ties to even.
@@ -67,13 +190,6 @@ func (s *Set) FromF16(dst []float32, src []uint16) {
 	mustMatch("FromF16", len(dst), len(src))
 	s.impl.fromF16(dst, src)
 }
-
-// Max returns the largest element, -Inf where there is none. NaNs are passed
-// over: they show in what is computed from the elements.
-func (s *Set) Max(x []float32) float32 { return s.impl.maximum(x) }
-
-// ExpSum replaces each element by exp(x[i]-shift) and returns their sum.
-func (s *Set) ExpSum(x []float32, shift float32) float32 { return s.impl.expSum(x, shift) }
 
 func mustMatch(op string, a, b int) {
 	if a != b {

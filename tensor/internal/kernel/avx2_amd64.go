@@ -2,10 +2,7 @@
 
 package kernel
 
-import (
-	"math"
-	"unsafe"
-)
+import "unsafe"
 
 // avx2 is the implementation for CPUs with AVX2, FMA and F16C. Its methods take
 // whole vectors to the assembly and leave tails to portable Go where that gives
@@ -45,58 +42,6 @@ var dotF16AVX2 = dotKernels{tokens: 3, by: [7]dotShape{
 
 func (avx2) mulF(f Format, w []byte, k, lo, hi int, x []float32, tokens int, out []float32, stride int, sc *Scratch) {
 	mulF(&dotF32AVX2, &dotF16AVX2, f, w, k, lo, hi, x, tokens, out, stride, sc)
-}
-
-func (g avx2) scoresF16(q []float32, keys []uint16, out []float32) {
-	if len(q)%lanes != 0 {
-		g.generic.scoresF16(q, keys, out)
-		return
-	}
-	for j, n := 0, 0; j < len(out); j += n {
-		var p dotArgs
-		if n = p.keys(q, ptr(keys[j*len(q):]), 2*len(q), 4, out[j:]); n > 1 {
-			dotF16r4t1AVX2(&p)
-		} else {
-			dotF16r1t1AVX2(&p)
-		}
-	}
-}
-
-func (g avx2) scoresF32(q, keys, out []float32) {
-	if len(q)%lanes != 0 {
-		g.generic.scoresF32(q, keys, out)
-		return
-	}
-	for j, n := 0, 0; j < len(out); j += n {
-		var p dotArgs
-		if n = p.keys(q, ptr(keys[j*len(q):]), 4*len(q), 4, out[j:]); n > 1 {
-			dotF32r4t1AVX2(&p)
-		} else {
-			dotF32r1t1AVX2(&p)
-		}
-	}
-}
-
-func (g avx2) accumulateF16(p []float32, values []uint16, acc []float32) {
-	d := len(acc)
-	if d%lanes != 0 {
-		g.generic.accumulateF16(p, values, acc)
-		return
-	}
-	for j := 0; j < len(p); j += valueStep(d) {
-		accumulateF16AVX2(&sumArgs{p: ptr(p[j:]), values: ptr(values[j*d:]), acc: ptr(acc), n: d, count: min(valueStep(d), len(p)-j), step: 2 * d})
-	}
-}
-
-func (g avx2) accumulateF32(p, values, acc []float32) {
-	d := len(acc)
-	if d%lanes != 0 {
-		g.generic.accumulateF32(p, values, acc)
-		return
-	}
-	for j := 0; j < len(p); j += valueStep(d) {
-		accumulateF32AVX2(&sumArgs{p: ptr(p[j:]), values: ptr(values[j*d:]), acc: ptr(acc), n: d, count: min(valueStep(d), len(p)-j), step: 4 * d})
-	}
 }
 
 // sumSquares is the dot product of x with itself; a tail comes last.
@@ -193,29 +138,4 @@ func (g avx2) siluGate(gate, up []float32) {
 		gate, up = gate[n:], up[n:]
 	}
 	g.generic.siluGate(gate, up)
-}
-
-func (avx2) expSum(x []float32, shift float32) float32 {
-	var sums [lanes]float32
-	for n := chunk(len(x)); n > 0; n = chunk(len(x)) {
-		expSumAVX2(&vecArgs{dst: ptr(x), n: n, factor: shift, lanes: unsafe.Pointer(&sums)})
-		x = x[n:]
-	}
-	for i, v := range x {
-		x[i] = expF32(v - shift)
-		sums[i] += x[i]
-	}
-	return sumLanes(&sums)
-}
-
-func (g avx2) maximum(x []float32) float32 {
-	var tops [lanes]float32
-	for i := range tops {
-		tops[i] = float32(math.Inf(-1))
-	}
-	for n := chunk(len(x)); n > 0; n = chunk(len(x)) {
-		maxAVX2(&vecArgs{x: ptr(x), n: n, lanes: unsafe.Pointer(&tops)})
-		x = x[n:]
-	}
-	return max(g.generic.maximum(tops[:]), g.generic.maximum(x))
 }

@@ -3244,98 +3244,6 @@ elements:
 	VZEROUPPER
 	RET
 
-// func accumulateF32AVX2(a *sumArgs)
-// Requires: AVX, FMA3
-TEXT ·accumulateF32AVX2(SB), NOSPLIT, $0-8
-	MOVQ a+0(FP), AX
-	MOVQ 8(AX), CX
-	MOVQ 16(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 40(AX), AX
-
-chunk8:
-	CMPQ    BX, $+64
-	JLT     afterchunk8
-	MOVQ    a+0(FP), SI
-	MOVQ    (SI), DI
-	MOVQ    32(SI), SI
-	MOVQ    CX, R8
-	VMOVUPS (DX), Y0
-	VMOVUPS 32(DX), Y1
-	VMOVUPS 64(DX), Y2
-	VMOVUPS 96(DX), Y3
-	VMOVUPS 128(DX), Y4
-	VMOVUPS 160(DX), Y5
-	VMOVUPS 192(DX), Y6
-	VMOVUPS 224(DX), Y7
-
-valuechunk8:
-	VBROADCASTSS (DI), Y8
-	VMOVUPS      (R8), Y9
-	VFMADD231PS  Y9, Y8, Y0
-	VMOVUPS      32(R8), Y9
-	VFMADD231PS  Y9, Y8, Y1
-	VMOVUPS      64(R8), Y9
-	VFMADD231PS  Y9, Y8, Y2
-	VMOVUPS      96(R8), Y9
-	VFMADD231PS  Y9, Y8, Y3
-	VMOVUPS      128(R8), Y9
-	VFMADD231PS  Y9, Y8, Y4
-	VMOVUPS      160(R8), Y9
-	VFMADD231PS  Y9, Y8, Y5
-	VMOVUPS      192(R8), Y9
-	VFMADD231PS  Y9, Y8, Y6
-	VMOVUPS      224(R8), Y9
-	VFMADD231PS  Y9, Y8, Y7
-	ADDQ         $0x04, DI
-	ADDQ         AX, R8
-	DECQ         SI
-	JNZ          valuechunk8
-	VMOVUPS      Y0, (DX)
-	VMOVUPS      Y1, 32(DX)
-	VMOVUPS      Y2, 64(DX)
-	VMOVUPS      Y3, 96(DX)
-	VMOVUPS      Y4, 128(DX)
-	VMOVUPS      Y5, 160(DX)
-	VMOVUPS      Y6, 192(DX)
-	VMOVUPS      Y7, 224(DX)
-	ADDQ         $+256, CX
-	ADDQ         $+256, DX
-	SUBQ         $+64, BX
-	JMP          chunk8
-
-afterchunk8:
-chunk2:
-	CMPQ    BX, $+16
-	JLT     afterchunk2
-	MOVQ    a+0(FP), SI
-	MOVQ    (SI), DI
-	MOVQ    32(SI), SI
-	MOVQ    CX, R8
-	VMOVUPS (DX), Y0
-	VMOVUPS 32(DX), Y1
-
-valuechunk2:
-	VBROADCASTSS (DI), Y2
-	VMOVUPS      (R8), Y3
-	VFMADD231PS  Y3, Y2, Y0
-	VMOVUPS      32(R8), Y3
-	VFMADD231PS  Y3, Y2, Y1
-	ADDQ         $0x04, DI
-	ADDQ         AX, R8
-	DECQ         SI
-	JNZ          valuechunk2
-	VMOVUPS      Y0, (DX)
-	VMOVUPS      Y1, 32(DX)
-	ADDQ         $+64, CX
-	ADDQ         $+64, DX
-	SUBQ         $+16, BX
-	JMP          chunk2
-
-afterchunk2:
-	VZEROUPPER
-	RET
-
 // func dotF16r4t1AVX2(a *dotArgs)
 // Requires: AVX, F16C, FMA3
 TEXT ·dotF16r4t1AVX2(SB), NOSPLIT, $0-8
@@ -3806,52 +3714,1299 @@ elements:
 	VZEROUPPER
 	RET
 
-// func accumulateF16AVX2(a *sumArgs)
-// Requires: AVX, F16C, FMA3
-TEXT ·accumulateF16AVX2(SB), NOSPLIT, $0-8
+// func scoresF32x1AVX2(a *attendArgs)
+// Requires: AVX, FMA3
+TEXT ·scoresF32x1AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
-	MOVQ 8(AX), CX
-	MOVQ 16(AX), DX
+	MOVQ 24(AX), CX
+	SHLQ $0x02, CX
+	MOVQ 24(AX), CX
+	SHLQ $0x02, CX
+	MOVQ 8(AX), DX
+	MOVQ 40(AX), BX
+	MOVQ 32(AX), AX
+	ADDQ $0x03, AX
+	SHRQ $0x02, AX
+	LEAQ (DX)(CX*2), SI
+	ADDQ CX, SI
+
+group:
+	MOVQ   a+0(FP), DI
+	MOVQ   (DI), R8
+	MOVQ   24(DI), DI
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+elements:
+	VMOVUPS      (R8), Y4
+	VMOVUPS      (DX), Y5
+	VFMADD231PS  Y5, Y4, Y0
+	VMOVUPS      (DX)(CX*1), Y5
+	VFMADD231PS  Y5, Y4, Y1
+	VMOVUPS      (DX)(CX*2), Y5
+	VFMADD231PS  Y5, Y4, Y2
+	VMOVUPS      (SI), Y5
+	VFMADD231PS  Y5, Y4, Y3
+	ADDQ         $+32, DX
+	ADDQ         $+32, SI
+	ADDQ         $+32, R8
+	SUBQ         $0x08, DI
+	JNZ          elements
+	VUNPCKLPS    Y1, Y0, Y4
+	VUNPCKHPS    Y1, Y0, Y0
+	VADDPS       Y0, Y4, Y4
+	VUNPCKLPS    Y3, Y2, Y0
+	VUNPCKHPS    Y3, Y2, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPD    Y0, Y4, Y1
+	VUNPCKHPD    Y0, Y4, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVUPS      X0, (BX)
+	ADDQ         $0x10, BX
+	ADDQ         CX, DX
+	ADDQ         CX, DX
+	ADDQ         CX, DX
+	LEAQ         (DX)(CX*2), SI
+	ADDQ         CX, SI
+	DECQ         AX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func scoresF32x2AVX2(a *attendArgs)
+// Requires: AVX, FMA3
+TEXT ·scoresF32x2AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 24(AX), CX
+	SHLQ $0x02, CX
+	MOVQ 24(AX), DX
+	SHLQ $0x02, DX
+	MOVQ 8(AX), BX
+	MOVQ 40(AX), SI
+	MOVQ 32(AX), AX
+	ADDQ $0x03, AX
+	SHRQ $0x02, AX
+	LEAQ (BX)(DX*2), DI
+	ADDQ DX, DI
+
+group:
+	MOVQ   a+0(FP), R8
+	MOVQ   (R8), R9
+	MOVQ   24(R8), R8
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+elements:
+	VMOVUPS      (R9), Y8
+	VMOVUPS      (R9)(CX*1), Y9
+	VMOVUPS      (BX), Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y4
+	VMOVUPS      (BX)(DX*1), Y10
+	VFMADD231PS  Y10, Y8, Y1
+	VFMADD231PS  Y10, Y9, Y5
+	VMOVUPS      (BX)(DX*2), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y6
+	VMOVUPS      (DI), Y10
+	VFMADD231PS  Y10, Y8, Y3
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         $+32, BX
+	ADDQ         $+32, DI
+	ADDQ         $+32, R9
+	SUBQ         $0x08, R8
+	JNZ          elements
+	VUNPCKLPS    Y1, Y0, Y8
+	VUNPCKHPS    Y1, Y0, Y0
+	VADDPS       Y0, Y8, Y8
+	VUNPCKLPS    Y3, Y2, Y0
+	VUNPCKHPS    Y3, Y2, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPD    Y0, Y8, Y1
+	VUNPCKHPD    Y0, Y8, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVUPS      X0, (SI)
+	VUNPCKLPS    Y5, Y4, Y0
+	VUNPCKHPS    Y5, Y4, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPS    Y7, Y6, Y1
+	VUNPCKHPS    Y7, Y6, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVUPS      X0, 128(SI)
+	ADDQ         $0x10, SI
+	ADDQ         DX, BX
+	ADDQ         DX, BX
+	ADDQ         DX, BX
+	LEAQ         (BX)(DX*2), DI
+	ADDQ         DX, DI
+	DECQ         AX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func scoresF32x3AVX2(a *attendArgs)
+// Requires: AVX, FMA3
+TEXT ·scoresF32x3AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 24(AX), CX
+	SHLQ $0x02, CX
+	MOVQ 24(AX), DX
+	SHLQ $0x02, DX
+	MOVQ 8(AX), BX
+	MOVQ 40(AX), SI
+	MOVQ 32(AX), AX
+	ADDQ $0x03, AX
+	SHRQ $0x02, AX
+	LEAQ (BX)(DX*2), DI
+	ADDQ DX, DI
+
+group:
+	MOVQ   a+0(FP), R8
+	MOVQ   (R8), R9
+	MOVQ   24(R8), R8
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+
+elements:
+	VMOVUPS      (R9), Y12
+	VMOVUPS      (R9)(CX*1), Y13
+	VMOVUPS      (R9)(CX*2), Y14
+	VMOVUPS      (BX), Y15
+	VFMADD231PS  Y15, Y12, Y0
+	VFMADD231PS  Y15, Y13, Y4
+	VFMADD231PS  Y15, Y14, Y8
+	VMOVUPS      (BX)(DX*1), Y15
+	VFMADD231PS  Y15, Y12, Y1
+	VFMADD231PS  Y15, Y13, Y5
+	VFMADD231PS  Y15, Y14, Y9
+	VMOVUPS      (BX)(DX*2), Y15
+	VFMADD231PS  Y15, Y12, Y2
+	VFMADD231PS  Y15, Y13, Y6
+	VFMADD231PS  Y15, Y14, Y10
+	VMOVUPS      (DI), Y15
+	VFMADD231PS  Y15, Y12, Y3
+	VFMADD231PS  Y15, Y13, Y7
+	VFMADD231PS  Y15, Y14, Y11
+	ADDQ         $+32, BX
+	ADDQ         $+32, DI
+	ADDQ         $+32, R9
+	SUBQ         $0x08, R8
+	JNZ          elements
+	VUNPCKLPS    Y1, Y0, Y12
+	VUNPCKHPS    Y1, Y0, Y0
+	VADDPS       Y0, Y12, Y12
+	VUNPCKLPS    Y3, Y2, Y0
+	VUNPCKHPS    Y3, Y2, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPD    Y0, Y12, Y1
+	VUNPCKHPD    Y0, Y12, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVUPS      X0, (SI)
+	VUNPCKLPS    Y5, Y4, Y0
+	VUNPCKHPS    Y5, Y4, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPS    Y7, Y6, Y1
+	VUNPCKHPS    Y7, Y6, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVUPS      X0, 128(SI)
+	VUNPCKLPS    Y9, Y8, Y0
+	VUNPCKHPS    Y9, Y8, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPS    Y11, Y10, Y1
+	VUNPCKHPS    Y11, Y10, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVUPS      X0, 256(SI)
+	ADDQ         $0x10, SI
+	ADDQ         DX, BX
+	ADDQ         DX, BX
+	ADDQ         DX, BX
+	LEAQ         (BX)(DX*2), DI
+	ADDQ         DX, DI
+	DECQ         AX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func scoresF16x1AVX2(a *attendArgs)
+// Requires: AVX, F16C, FMA3
+TEXT ·scoresF16x1AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 24(AX), CX
+	SHLQ $0x02, CX
+	MOVQ 24(AX), CX
+	SHLQ $0x01, CX
+	MOVQ 8(AX), DX
+	MOVQ 40(AX), BX
+	MOVQ 32(AX), AX
+	ADDQ $0x03, AX
+	SHRQ $0x02, AX
+	LEAQ (DX)(CX*2), SI
+	ADDQ CX, SI
+
+group:
+	MOVQ   a+0(FP), DI
+	MOVQ   (DI), R8
+	MOVQ   24(DI), DI
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+elements:
+	VMOVUPS      (R8), Y4
+	VCVTPH2PS    (DX), Y5
+	VFMADD231PS  Y5, Y4, Y0
+	VCVTPH2PS    (DX)(CX*1), Y5
+	VFMADD231PS  Y5, Y4, Y1
+	VCVTPH2PS    (DX)(CX*2), Y5
+	VFMADD231PS  Y5, Y4, Y2
+	VCVTPH2PS    (SI), Y5
+	VFMADD231PS  Y5, Y4, Y3
+	ADDQ         $+16, DX
+	ADDQ         $+16, SI
+	ADDQ         $+32, R8
+	SUBQ         $0x08, DI
+	JNZ          elements
+	VUNPCKLPS    Y1, Y0, Y4
+	VUNPCKHPS    Y1, Y0, Y0
+	VADDPS       Y0, Y4, Y4
+	VUNPCKLPS    Y3, Y2, Y0
+	VUNPCKHPS    Y3, Y2, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPD    Y0, Y4, Y1
+	VUNPCKHPD    Y0, Y4, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVUPS      X0, (BX)
+	ADDQ         $0x10, BX
+	ADDQ         CX, DX
+	ADDQ         CX, DX
+	ADDQ         CX, DX
+	LEAQ         (DX)(CX*2), SI
+	ADDQ         CX, SI
+	DECQ         AX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func scoresF16x2AVX2(a *attendArgs)
+// Requires: AVX, F16C, FMA3
+TEXT ·scoresF16x2AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 24(AX), CX
+	SHLQ $0x02, CX
+	MOVQ 24(AX), DX
+	SHLQ $0x01, DX
+	MOVQ 8(AX), BX
+	MOVQ 40(AX), SI
+	MOVQ 32(AX), AX
+	ADDQ $0x03, AX
+	SHRQ $0x02, AX
+	LEAQ (BX)(DX*2), DI
+	ADDQ DX, DI
+
+group:
+	MOVQ   a+0(FP), R8
+	MOVQ   (R8), R9
+	MOVQ   24(R8), R8
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+elements:
+	VMOVUPS      (R9), Y8
+	VMOVUPS      (R9)(CX*1), Y9
+	VCVTPH2PS    (BX), Y10
+	VFMADD231PS  Y10, Y8, Y0
+	VFMADD231PS  Y10, Y9, Y4
+	VCVTPH2PS    (BX)(DX*1), Y10
+	VFMADD231PS  Y10, Y8, Y1
+	VFMADD231PS  Y10, Y9, Y5
+	VCVTPH2PS    (BX)(DX*2), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y6
+	VCVTPH2PS    (DI), Y10
+	VFMADD231PS  Y10, Y8, Y3
+	VFMADD231PS  Y10, Y9, Y7
+	ADDQ         $+16, BX
+	ADDQ         $+16, DI
+	ADDQ         $+32, R9
+	SUBQ         $0x08, R8
+	JNZ          elements
+	VUNPCKLPS    Y1, Y0, Y8
+	VUNPCKHPS    Y1, Y0, Y0
+	VADDPS       Y0, Y8, Y8
+	VUNPCKLPS    Y3, Y2, Y0
+	VUNPCKHPS    Y3, Y2, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPD    Y0, Y8, Y1
+	VUNPCKHPD    Y0, Y8, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVUPS      X0, (SI)
+	VUNPCKLPS    Y5, Y4, Y0
+	VUNPCKHPS    Y5, Y4, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPS    Y7, Y6, Y1
+	VUNPCKHPS    Y7, Y6, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVUPS      X0, 128(SI)
+	ADDQ         $0x10, SI
+	ADDQ         DX, BX
+	ADDQ         DX, BX
+	ADDQ         DX, BX
+	LEAQ         (BX)(DX*2), DI
+	ADDQ         DX, DI
+	DECQ         AX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func scoresF16x3AVX2(a *attendArgs)
+// Requires: AVX, F16C, FMA3
+TEXT ·scoresF16x3AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 24(AX), CX
+	SHLQ $0x02, CX
+	MOVQ 24(AX), DX
+	SHLQ $0x01, DX
+	MOVQ 8(AX), BX
+	MOVQ 40(AX), SI
+	MOVQ 32(AX), AX
+	ADDQ $0x03, AX
+	SHRQ $0x02, AX
+	LEAQ (BX)(DX*2), DI
+	ADDQ DX, DI
+
+group:
+	MOVQ   a+0(FP), R8
+	MOVQ   (R8), R9
+	MOVQ   24(R8), R8
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+
+elements:
+	VMOVUPS      (R9), Y12
+	VMOVUPS      (R9)(CX*1), Y13
+	VMOVUPS      (R9)(CX*2), Y14
+	VCVTPH2PS    (BX), Y15
+	VFMADD231PS  Y15, Y12, Y0
+	VFMADD231PS  Y15, Y13, Y4
+	VFMADD231PS  Y15, Y14, Y8
+	VCVTPH2PS    (BX)(DX*1), Y15
+	VFMADD231PS  Y15, Y12, Y1
+	VFMADD231PS  Y15, Y13, Y5
+	VFMADD231PS  Y15, Y14, Y9
+	VCVTPH2PS    (BX)(DX*2), Y15
+	VFMADD231PS  Y15, Y12, Y2
+	VFMADD231PS  Y15, Y13, Y6
+	VFMADD231PS  Y15, Y14, Y10
+	VCVTPH2PS    (DI), Y15
+	VFMADD231PS  Y15, Y12, Y3
+	VFMADD231PS  Y15, Y13, Y7
+	VFMADD231PS  Y15, Y14, Y11
+	ADDQ         $+16, BX
+	ADDQ         $+16, DI
+	ADDQ         $+32, R9
+	SUBQ         $0x08, R8
+	JNZ          elements
+	VUNPCKLPS    Y1, Y0, Y12
+	VUNPCKHPS    Y1, Y0, Y0
+	VADDPS       Y0, Y12, Y12
+	VUNPCKLPS    Y3, Y2, Y0
+	VUNPCKHPS    Y3, Y2, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPD    Y0, Y12, Y1
+	VUNPCKHPD    Y0, Y12, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVUPS      X0, (SI)
+	VUNPCKLPS    Y5, Y4, Y0
+	VUNPCKHPS    Y5, Y4, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPS    Y7, Y6, Y1
+	VUNPCKHPS    Y7, Y6, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVUPS      X0, 128(SI)
+	VUNPCKLPS    Y9, Y8, Y0
+	VUNPCKHPS    Y9, Y8, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPS    Y11, Y10, Y1
+	VUNPCKHPS    Y11, Y10, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVUPS      X0, 256(SI)
+	ADDQ         $0x10, SI
+	ADDQ         DX, BX
+	ADDQ         DX, BX
+	ADDQ         DX, BX
+	LEAQ         (BX)(DX*2), DI
+	ADDQ         DX, DI
+	DECQ         AX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func softmaxAVX2(a *attendArgs)
+// Requires: AVX, AVX2
+TEXT ·softmaxAVX2(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         40(AX), CX
+	MOVQ         56(AX), DX
+	MOVQ         64(AX), BX
+	MOVQ         72(AX), SI
+	MOVQ         80(AX), DI
+	VPBROADCASTD 32(AX), Y0
+	VMOVDQU      iota<>+0(SB), Y1
+	VPBROADCASTD minusInf<>+0(SB), Y2
+
+query:
+	VMOVDQA      Y1, Y6
+	VPCMPGTD     Y6, Y0, Y4
+	VMOVUPS      (CX), Y3
+	VBLENDVPS    Y4, Y3, Y2, Y3
+	VPADDD       eights<>+0(SB), Y6, Y6
+	VPCMPGTD     Y6, Y0, Y5
+	VMOVUPS      32(CX), Y4
+	VBLENDVPS    Y5, Y4, Y2, Y4
+	VPADDD       eights<>+0(SB), Y6, Y6
+	VPCMPGTD     Y6, Y0, Y7
+	VMOVUPS      64(CX), Y5
+	VBLENDVPS    Y7, Y5, Y2, Y5
+	VPADDD       eights<>+0(SB), Y6, Y6
+	VPCMPGTD     Y6, Y0, Y7
+	VMOVUPS      96(CX), Y6
+	VBLENDVPS    Y7, Y6, Y2, Y6
+	VBROADCASTSS (DX), Y7
+	VMAXPS       Y7, Y3, Y8
+	VMAXPS       Y7, Y4, Y9
+	VMAXPS       Y8, Y5, Y8
+	VMAXPS       Y9, Y6, Y9
+	VMAXPS       Y8, Y9, Y8
+	VEXTRACTF128 $0x01, Y8, X9
+	VMAXPS       X9, X8, X9
+	VMOVHLPS     X9, X9, X8
+	VMAXPS       X8, X9, X9
+	VMOVSHDUP    X9, X8
+	VMAXSS       X8, X9, X9
+	VMOVSS       X9, (DX)
+	VBROADCASTSS X9, Y8
+	MOVL         $0x3f800000, (SI)
+	VUCOMISS     X7, X9
+	JEQ          weights
+	VSUBPS       Y8, Y7, Y7
+	VMOVUPS      expMax<>+0(SB), Y9
+	VMINPS       Y7, Y9, Y7
+	VMOVUPS      expMin<>+0(SB), Y9
+	VMAXPS       Y7, Y9, Y7
+	VMULPS       log2e<>+0(SB), Y7, Y9
+	VADDPS       roundAdd<>+0(SB), Y9, Y9
+	VSUBPS       roundAdd<>+0(SB), Y9, Y10
+	VMULPS       ln2Hi<>+0(SB), Y10, Y11
+	VSUBPS       Y11, Y7, Y11
+	VMULPS       ln2Lo<>+0(SB), Y10, Y10
+	VSUBPS       Y10, Y11, Y11
+	VMULPS       expP5<>+0(SB), Y11, Y7
+	VADDPS       expP4<>+0(SB), Y7, Y7
+	VMULPS       Y11, Y7, Y7
+	VADDPS       expP3<>+0(SB), Y7, Y7
+	VMULPS       Y11, Y7, Y7
+	VADDPS       expP2<>+0(SB), Y7, Y7
+	VMULPS       Y11, Y7, Y7
+	VADDPS       expP1<>+0(SB), Y7, Y7
+	VMULPS       Y11, Y7, Y7
+	VADDPS       expP0<>+0(SB), Y7, Y7
+	VMULPS       Y11, Y11, Y10
+	VMULPS       Y10, Y7, Y7
+	VADDPS       Y11, Y7, Y7
+	VADDPS       one8<>+0(SB), Y7, Y7
+	VPSUBD       roundAdd<>+0(SB), Y9, Y9
+	VPSRAD       $0x01, Y9, Y10
+	VPSUBD       Y10, Y9, Y9
+	VPADDD       bias<>+0(SB), Y10, Y10
+	VPSLLD       $0x17, Y10, Y10
+	VMULPS       Y10, Y7, Y7
+	VPADDD       bias<>+0(SB), Y9, Y9
+	VPSLLD       $0x17, Y9, Y9
+	VMULPS       Y9, Y7, Y7
+	VMOVSS       X7, (SI)
+
+weights:
+	VSUBPS       Y8, Y3, Y3
+	VMOVUPS      expMax<>+0(SB), Y7
+	VMINPS       Y3, Y7, Y3
+	VMOVUPS      expMin<>+0(SB), Y7
+	VMAXPS       Y3, Y7, Y3
+	VMULPS       log2e<>+0(SB), Y3, Y7
+	VADDPS       roundAdd<>+0(SB), Y7, Y7
+	VSUBPS       roundAdd<>+0(SB), Y7, Y9
+	VMULPS       ln2Hi<>+0(SB), Y9, Y10
+	VSUBPS       Y10, Y3, Y10
+	VMULPS       ln2Lo<>+0(SB), Y9, Y9
+	VSUBPS       Y9, Y10, Y10
+	VMULPS       expP5<>+0(SB), Y10, Y3
+	VADDPS       expP4<>+0(SB), Y3, Y3
+	VMULPS       Y10, Y3, Y3
+	VADDPS       expP3<>+0(SB), Y3, Y3
+	VMULPS       Y10, Y3, Y3
+	VADDPS       expP2<>+0(SB), Y3, Y3
+	VMULPS       Y10, Y3, Y3
+	VADDPS       expP1<>+0(SB), Y3, Y3
+	VMULPS       Y10, Y3, Y3
+	VADDPS       expP0<>+0(SB), Y3, Y3
+	VMULPS       Y10, Y10, Y9
+	VMULPS       Y9, Y3, Y3
+	VADDPS       Y10, Y3, Y3
+	VADDPS       one8<>+0(SB), Y3, Y3
+	VPSUBD       roundAdd<>+0(SB), Y7, Y7
+	VPSRAD       $0x01, Y7, Y9
+	VPSUBD       Y9, Y7, Y7
+	VPADDD       bias<>+0(SB), Y9, Y9
+	VPSLLD       $0x17, Y9, Y9
+	VMULPS       Y9, Y3, Y3
+	VPADDD       bias<>+0(SB), Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y7, Y3, Y3
+	VMOVUPS      Y3, (CX)
+	VSUBPS       Y8, Y4, Y4
+	VMOVUPS      expMax<>+0(SB), Y7
+	VMINPS       Y4, Y7, Y4
+	VMOVUPS      expMin<>+0(SB), Y7
+	VMAXPS       Y4, Y7, Y4
+	VMULPS       log2e<>+0(SB), Y4, Y7
+	VADDPS       roundAdd<>+0(SB), Y7, Y7
+	VSUBPS       roundAdd<>+0(SB), Y7, Y9
+	VMULPS       ln2Hi<>+0(SB), Y9, Y10
+	VSUBPS       Y10, Y4, Y10
+	VMULPS       ln2Lo<>+0(SB), Y9, Y9
+	VSUBPS       Y9, Y10, Y10
+	VMULPS       expP5<>+0(SB), Y10, Y4
+	VADDPS       expP4<>+0(SB), Y4, Y4
+	VMULPS       Y10, Y4, Y4
+	VADDPS       expP3<>+0(SB), Y4, Y4
+	VMULPS       Y10, Y4, Y4
+	VADDPS       expP2<>+0(SB), Y4, Y4
+	VMULPS       Y10, Y4, Y4
+	VADDPS       expP1<>+0(SB), Y4, Y4
+	VMULPS       Y10, Y4, Y4
+	VADDPS       expP0<>+0(SB), Y4, Y4
+	VMULPS       Y10, Y10, Y9
+	VMULPS       Y9, Y4, Y4
+	VADDPS       Y10, Y4, Y4
+	VADDPS       one8<>+0(SB), Y4, Y4
+	VPSUBD       roundAdd<>+0(SB), Y7, Y7
+	VPSRAD       $0x01, Y7, Y9
+	VPSUBD       Y9, Y7, Y7
+	VPADDD       bias<>+0(SB), Y9, Y9
+	VPSLLD       $0x17, Y9, Y9
+	VMULPS       Y9, Y4, Y4
+	VPADDD       bias<>+0(SB), Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y7, Y4, Y4
+	VMOVUPS      Y4, 32(CX)
+	VSUBPS       Y8, Y5, Y5
+	VMOVUPS      expMax<>+0(SB), Y7
+	VMINPS       Y5, Y7, Y5
+	VMOVUPS      expMin<>+0(SB), Y7
+	VMAXPS       Y5, Y7, Y5
+	VMULPS       log2e<>+0(SB), Y5, Y7
+	VADDPS       roundAdd<>+0(SB), Y7, Y7
+	VSUBPS       roundAdd<>+0(SB), Y7, Y9
+	VMULPS       ln2Hi<>+0(SB), Y9, Y10
+	VSUBPS       Y10, Y5, Y10
+	VMULPS       ln2Lo<>+0(SB), Y9, Y9
+	VSUBPS       Y9, Y10, Y10
+	VMULPS       expP5<>+0(SB), Y10, Y5
+	VADDPS       expP4<>+0(SB), Y5, Y5
+	VMULPS       Y10, Y5, Y5
+	VADDPS       expP3<>+0(SB), Y5, Y5
+	VMULPS       Y10, Y5, Y5
+	VADDPS       expP2<>+0(SB), Y5, Y5
+	VMULPS       Y10, Y5, Y5
+	VADDPS       expP1<>+0(SB), Y5, Y5
+	VMULPS       Y10, Y5, Y5
+	VADDPS       expP0<>+0(SB), Y5, Y5
+	VMULPS       Y10, Y10, Y9
+	VMULPS       Y9, Y5, Y5
+	VADDPS       Y10, Y5, Y5
+	VADDPS       one8<>+0(SB), Y5, Y5
+	VPSUBD       roundAdd<>+0(SB), Y7, Y7
+	VPSRAD       $0x01, Y7, Y9
+	VPSUBD       Y9, Y7, Y7
+	VPADDD       bias<>+0(SB), Y9, Y9
+	VPSLLD       $0x17, Y9, Y9
+	VMULPS       Y9, Y5, Y5
+	VPADDD       bias<>+0(SB), Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y7, Y5, Y5
+	VMOVUPS      Y5, 64(CX)
+	VSUBPS       Y8, Y6, Y6
+	VMOVUPS      expMax<>+0(SB), Y7
+	VMINPS       Y6, Y7, Y6
+	VMOVUPS      expMin<>+0(SB), Y7
+	VMAXPS       Y6, Y7, Y6
+	VMULPS       log2e<>+0(SB), Y6, Y7
+	VADDPS       roundAdd<>+0(SB), Y7, Y7
+	VSUBPS       roundAdd<>+0(SB), Y7, Y8
+	VMULPS       ln2Hi<>+0(SB), Y8, Y9
+	VSUBPS       Y9, Y6, Y9
+	VMULPS       ln2Lo<>+0(SB), Y8, Y8
+	VSUBPS       Y8, Y9, Y9
+	VMULPS       expP5<>+0(SB), Y9, Y6
+	VADDPS       expP4<>+0(SB), Y6, Y6
+	VMULPS       Y9, Y6, Y6
+	VADDPS       expP3<>+0(SB), Y6, Y6
+	VMULPS       Y9, Y6, Y6
+	VADDPS       expP2<>+0(SB), Y6, Y6
+	VMULPS       Y9, Y6, Y6
+	VADDPS       expP1<>+0(SB), Y6, Y6
+	VMULPS       Y9, Y6, Y6
+	VADDPS       expP0<>+0(SB), Y6, Y6
+	VMULPS       Y9, Y9, Y8
+	VMULPS       Y8, Y6, Y6
+	VADDPS       Y9, Y6, Y6
+	VADDPS       one8<>+0(SB), Y6, Y6
+	VPSUBD       roundAdd<>+0(SB), Y7, Y7
+	VPSRAD       $0x01, Y7, Y8
+	VPSUBD       Y8, Y7, Y7
+	VPADDD       bias<>+0(SB), Y8, Y8
+	VPSLLD       $0x17, Y8, Y8
+	VMULPS       Y8, Y6, Y6
+	VPADDD       bias<>+0(SB), Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y7, Y6, Y6
+	VMOVUPS      Y6, 96(CX)
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y6, Y5, Y5
+	VADDPS       Y5, Y3, Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VADDPS       X4, X3, X4
+	VMOVHLPS     X4, X4, X3
+	VADDPS       X3, X4, X4
+	VMOVSHDUP    X4, X3
+	VADDSS       X3, X4, X4
+	VMOVSS       (BX), X8
+	VMULSS       (SI), X8, X8
+	VADDSS       X4, X8, X8
+	VMOVSS       X8, (BX)
+	ADDQ         $+128, CX
+	ADDQ         $0x04, DX
+	ADDQ         $0x04, BX
+	ADDQ         $0x04, SI
+	DECQ         DI
+	JNZ          query
+	VZEROUPPER
+	RET
+
+DATA iota<>+0(SB)/4, $0x00000000
+DATA iota<>+4(SB)/4, $0x00000001
+DATA iota<>+8(SB)/4, $0x00000002
+DATA iota<>+12(SB)/4, $0x00000003
+DATA iota<>+16(SB)/4, $0x00000004
+DATA iota<>+20(SB)/4, $0x00000005
+DATA iota<>+24(SB)/4, $0x00000006
+DATA iota<>+28(SB)/4, $0x00000007
+GLOBL iota<>(SB), RODATA|NOPTR, $32
+
+DATA minusInf<>+0(SB)/4, $0xff800000
+GLOBL minusInf<>(SB), RODATA|NOPTR, $4
+
+DATA eights<>+0(SB)/4, $0x00000008
+DATA eights<>+4(SB)/4, $0x00000008
+DATA eights<>+8(SB)/4, $0x00000008
+DATA eights<>+12(SB)/4, $0x00000008
+DATA eights<>+16(SB)/4, $0x00000008
+DATA eights<>+20(SB)/4, $0x00000008
+DATA eights<>+24(SB)/4, $0x00000008
+DATA eights<>+28(SB)/4, $0x00000008
+GLOBL eights<>(SB), RODATA|NOPTR, $32
+
+DATA expMax<>+0(SB)/4, $0x42b20000
+DATA expMax<>+4(SB)/4, $0x42b20000
+DATA expMax<>+8(SB)/4, $0x42b20000
+DATA expMax<>+12(SB)/4, $0x42b20000
+DATA expMax<>+16(SB)/4, $0x42b20000
+DATA expMax<>+20(SB)/4, $0x42b20000
+DATA expMax<>+24(SB)/4, $0x42b20000
+DATA expMax<>+28(SB)/4, $0x42b20000
+GLOBL expMax<>(SB), RODATA|NOPTR, $32
+
+DATA expMin<>+0(SB)/4, $0xc2d00000
+DATA expMin<>+4(SB)/4, $0xc2d00000
+DATA expMin<>+8(SB)/4, $0xc2d00000
+DATA expMin<>+12(SB)/4, $0xc2d00000
+DATA expMin<>+16(SB)/4, $0xc2d00000
+DATA expMin<>+20(SB)/4, $0xc2d00000
+DATA expMin<>+24(SB)/4, $0xc2d00000
+DATA expMin<>+28(SB)/4, $0xc2d00000
+GLOBL expMin<>(SB), RODATA|NOPTR, $32
+
+DATA roundAdd<>+0(SB)/4, $0x4b400000
+DATA roundAdd<>+4(SB)/4, $0x4b400000
+DATA roundAdd<>+8(SB)/4, $0x4b400000
+DATA roundAdd<>+12(SB)/4, $0x4b400000
+DATA roundAdd<>+16(SB)/4, $0x4b400000
+DATA roundAdd<>+20(SB)/4, $0x4b400000
+DATA roundAdd<>+24(SB)/4, $0x4b400000
+DATA roundAdd<>+28(SB)/4, $0x4b400000
+GLOBL roundAdd<>(SB), RODATA|NOPTR, $32
+
+DATA log2e<>+0(SB)/4, $0x3fb8aa3b
+DATA log2e<>+4(SB)/4, $0x3fb8aa3b
+DATA log2e<>+8(SB)/4, $0x3fb8aa3b
+DATA log2e<>+12(SB)/4, $0x3fb8aa3b
+DATA log2e<>+16(SB)/4, $0x3fb8aa3b
+DATA log2e<>+20(SB)/4, $0x3fb8aa3b
+DATA log2e<>+24(SB)/4, $0x3fb8aa3b
+DATA log2e<>+28(SB)/4, $0x3fb8aa3b
+GLOBL log2e<>(SB), RODATA|NOPTR, $32
+
+DATA ln2Hi<>+0(SB)/4, $0x3f318000
+DATA ln2Hi<>+4(SB)/4, $0x3f318000
+DATA ln2Hi<>+8(SB)/4, $0x3f318000
+DATA ln2Hi<>+12(SB)/4, $0x3f318000
+DATA ln2Hi<>+16(SB)/4, $0x3f318000
+DATA ln2Hi<>+20(SB)/4, $0x3f318000
+DATA ln2Hi<>+24(SB)/4, $0x3f318000
+DATA ln2Hi<>+28(SB)/4, $0x3f318000
+GLOBL ln2Hi<>(SB), RODATA|NOPTR, $32
+
+DATA ln2Lo<>+0(SB)/4, $0xb95e8083
+DATA ln2Lo<>+4(SB)/4, $0xb95e8083
+DATA ln2Lo<>+8(SB)/4, $0xb95e8083
+DATA ln2Lo<>+12(SB)/4, $0xb95e8083
+DATA ln2Lo<>+16(SB)/4, $0xb95e8083
+DATA ln2Lo<>+20(SB)/4, $0xb95e8083
+DATA ln2Lo<>+24(SB)/4, $0xb95e8083
+DATA ln2Lo<>+28(SB)/4, $0xb95e8083
+GLOBL ln2Lo<>(SB), RODATA|NOPTR, $32
+
+DATA expP5<>+0(SB)/4, $0x39506967
+DATA expP5<>+4(SB)/4, $0x39506967
+DATA expP5<>+8(SB)/4, $0x39506967
+DATA expP5<>+12(SB)/4, $0x39506967
+DATA expP5<>+16(SB)/4, $0x39506967
+DATA expP5<>+20(SB)/4, $0x39506967
+DATA expP5<>+24(SB)/4, $0x39506967
+DATA expP5<>+28(SB)/4, $0x39506967
+GLOBL expP5<>(SB), RODATA|NOPTR, $32
+
+DATA expP4<>+0(SB)/4, $0x3ab743ce
+DATA expP4<>+4(SB)/4, $0x3ab743ce
+DATA expP4<>+8(SB)/4, $0x3ab743ce
+DATA expP4<>+12(SB)/4, $0x3ab743ce
+DATA expP4<>+16(SB)/4, $0x3ab743ce
+DATA expP4<>+20(SB)/4, $0x3ab743ce
+DATA expP4<>+24(SB)/4, $0x3ab743ce
+DATA expP4<>+28(SB)/4, $0x3ab743ce
+GLOBL expP4<>(SB), RODATA|NOPTR, $32
+
+DATA expP3<>+0(SB)/4, $0x3c088908
+DATA expP3<>+4(SB)/4, $0x3c088908
+DATA expP3<>+8(SB)/4, $0x3c088908
+DATA expP3<>+12(SB)/4, $0x3c088908
+DATA expP3<>+16(SB)/4, $0x3c088908
+DATA expP3<>+20(SB)/4, $0x3c088908
+DATA expP3<>+24(SB)/4, $0x3c088908
+DATA expP3<>+28(SB)/4, $0x3c088908
+GLOBL expP3<>(SB), RODATA|NOPTR, $32
+
+DATA expP2<>+0(SB)/4, $0x3d2aa9c1
+DATA expP2<>+4(SB)/4, $0x3d2aa9c1
+DATA expP2<>+8(SB)/4, $0x3d2aa9c1
+DATA expP2<>+12(SB)/4, $0x3d2aa9c1
+DATA expP2<>+16(SB)/4, $0x3d2aa9c1
+DATA expP2<>+20(SB)/4, $0x3d2aa9c1
+DATA expP2<>+24(SB)/4, $0x3d2aa9c1
+DATA expP2<>+28(SB)/4, $0x3d2aa9c1
+GLOBL expP2<>(SB), RODATA|NOPTR, $32
+
+DATA expP1<>+0(SB)/4, $0x3e2aaaaa
+DATA expP1<>+4(SB)/4, $0x3e2aaaaa
+DATA expP1<>+8(SB)/4, $0x3e2aaaaa
+DATA expP1<>+12(SB)/4, $0x3e2aaaaa
+DATA expP1<>+16(SB)/4, $0x3e2aaaaa
+DATA expP1<>+20(SB)/4, $0x3e2aaaaa
+DATA expP1<>+24(SB)/4, $0x3e2aaaaa
+DATA expP1<>+28(SB)/4, $0x3e2aaaaa
+GLOBL expP1<>(SB), RODATA|NOPTR, $32
+
+DATA expP0<>+0(SB)/4, $0x3f000000
+DATA expP0<>+4(SB)/4, $0x3f000000
+DATA expP0<>+8(SB)/4, $0x3f000000
+DATA expP0<>+12(SB)/4, $0x3f000000
+DATA expP0<>+16(SB)/4, $0x3f000000
+DATA expP0<>+20(SB)/4, $0x3f000000
+DATA expP0<>+24(SB)/4, $0x3f000000
+DATA expP0<>+28(SB)/4, $0x3f000000
+GLOBL expP0<>(SB), RODATA|NOPTR, $32
+
+DATA one8<>+0(SB)/4, $0x3f800000
+DATA one8<>+4(SB)/4, $0x3f800000
+DATA one8<>+8(SB)/4, $0x3f800000
+DATA one8<>+12(SB)/4, $0x3f800000
+DATA one8<>+16(SB)/4, $0x3f800000
+DATA one8<>+20(SB)/4, $0x3f800000
+DATA one8<>+24(SB)/4, $0x3f800000
+DATA one8<>+28(SB)/4, $0x3f800000
+GLOBL one8<>(SB), RODATA|NOPTR, $32
+
+DATA bias<>+0(SB)/4, $0x0000007f
+DATA bias<>+4(SB)/4, $0x0000007f
+DATA bias<>+8(SB)/4, $0x0000007f
+DATA bias<>+12(SB)/4, $0x0000007f
+DATA bias<>+16(SB)/4, $0x0000007f
+DATA bias<>+20(SB)/4, $0x0000007f
+DATA bias<>+24(SB)/4, $0x0000007f
+DATA bias<>+28(SB)/4, $0x0000007f
+GLOBL bias<>(SB), RODATA|NOPTR, $32
+
+// func weighF32x1AVX2(a *attendArgs)
+// Requires: AVX, FMA3
+TEXT ·weighF32x1AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 48(AX), DX
 	MOVQ 24(AX), BX
-	MOVQ 40(AX), AX
+	MOVQ 24(AX), SI
+	SHLQ $0x02, SI
+	MOVQ 24(AX), AX
+	SHLQ $0x02, AX
 
 chunk8:
-	CMPQ    BX, $+64
-	JLT     afterchunk8
-	MOVQ    a+0(FP), SI
-	MOVQ    (SI), DI
-	MOVQ    32(SI), SI
-	MOVQ    CX, R8
-	VMOVUPS (DX), Y0
-	VMOVUPS 32(DX), Y1
-	VMOVUPS 64(DX), Y2
-	VMOVUPS 96(DX), Y3
-	VMOVUPS 128(DX), Y4
-	VMOVUPS 160(DX), Y5
-	VMOVUPS 192(DX), Y6
-	VMOVUPS 224(DX), Y7
+	CMPQ         BX, $+64
+	JLT          afterchunk8
+	MOVQ         a+0(FP), SI
+	MOVQ         40(SI), DI
+	MOVQ         32(SI), R8
+	MOVQ         72(SI), SI
+	MOVQ         CX, R9
+	VBROADCASTSS (SI), Y7
+	VMULPS       (DX), Y7, Y0
+	VMULPS       32(DX), Y7, Y1
+	VMULPS       64(DX), Y7, Y2
+	VMULPS       96(DX), Y7, Y3
+	VMULPS       128(DX), Y7, Y4
+	VMULPS       160(DX), Y7, Y5
+	VMULPS       192(DX), Y7, Y6
+	VMULPS       224(DX), Y7, Y7
 
 valuechunk8:
 	VBROADCASTSS (DI), Y8
-	VCVTPH2PS    (R8), Y9
+	VMOVUPS      (R9), Y9
 	VFMADD231PS  Y9, Y8, Y0
-	VCVTPH2PS    16(R8), Y9
+	VMOVUPS      32(R9), Y9
 	VFMADD231PS  Y9, Y8, Y1
-	VCVTPH2PS    32(R8), Y9
+	VMOVUPS      64(R9), Y9
 	VFMADD231PS  Y9, Y8, Y2
-	VCVTPH2PS    48(R8), Y9
+	VMOVUPS      96(R9), Y9
 	VFMADD231PS  Y9, Y8, Y3
-	VCVTPH2PS    64(R8), Y9
+	VMOVUPS      128(R9), Y9
 	VFMADD231PS  Y9, Y8, Y4
-	VCVTPH2PS    80(R8), Y9
+	VMOVUPS      160(R9), Y9
 	VFMADD231PS  Y9, Y8, Y5
-	VCVTPH2PS    96(R8), Y9
+	VMOVUPS      192(R9), Y9
 	VFMADD231PS  Y9, Y8, Y6
-	VCVTPH2PS    112(R8), Y9
+	VMOVUPS      224(R9), Y9
 	VFMADD231PS  Y9, Y8, Y7
 	ADDQ         $0x04, DI
-	ADDQ         AX, R8
-	DECQ         SI
+	ADDQ         AX, R9
+	DECQ         R8
+	JNZ          valuechunk8
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, 32(DX)
+	VMOVUPS      Y2, 64(DX)
+	VMOVUPS      Y3, 96(DX)
+	VMOVUPS      Y4, 128(DX)
+	VMOVUPS      Y5, 160(DX)
+	VMOVUPS      Y6, 192(DX)
+	VMOVUPS      Y7, 224(DX)
+	ADDQ         $+256, CX
+	ADDQ         $+256, DX
+	SUBQ         $+64, BX
+	JMP          chunk8
+
+afterchunk8:
+chunk1:
+	CMPQ         BX, $+8
+	JLT          afterchunk1
+	MOVQ         a+0(FP), SI
+	MOVQ         40(SI), DI
+	MOVQ         32(SI), R8
+	MOVQ         72(SI), SI
+	MOVQ         CX, R9
+	VBROADCASTSS (SI), Y0
+	VMULPS       (DX), Y0, Y0
+
+valuechunk1:
+	VBROADCASTSS (DI), Y1
+	VMOVUPS      (R9), Y2
+	VFMADD231PS  Y2, Y1, Y0
+	ADDQ         $0x04, DI
+	ADDQ         AX, R9
+	DECQ         R8
+	JNZ          valuechunk1
+	VMOVUPS      Y0, (DX)
+	ADDQ         $+32, CX
+	ADDQ         $+32, DX
+	SUBQ         $+8, BX
+	JMP          chunk1
+
+afterchunk1:
+	VZEROUPPER
+	RET
+
+// func weighF32x2AVX2(a *attendArgs)
+// Requires: AVX, FMA3
+TEXT ·weighF32x2AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 48(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 24(AX), SI
+	SHLQ $0x02, SI
+	MOVQ 24(AX), AX
+	SHLQ $0x02, AX
+
+chunk6:
+	CMPQ         BX, $+48
+	JLT          afterchunk6
+	MOVQ         a+0(FP), DI
+	MOVQ         40(DI), R8
+	MOVQ         32(DI), R9
+	MOVQ         72(DI), DI
+	MOVQ         CX, R10
+	VBROADCASTSS (DI), Y5
+	VMULPS       (DX), Y5, Y0
+	VMULPS       32(DX), Y5, Y1
+	VMULPS       64(DX), Y5, Y2
+	VMULPS       96(DX), Y5, Y3
+	VMULPS       128(DX), Y5, Y4
+	VMULPS       160(DX), Y5, Y5
+	VBROADCASTSS 4(DI), Y11
+	VMULPS       (DX)(SI*1), Y11, Y6
+	VMULPS       32(DX)(SI*1), Y11, Y7
+	VMULPS       64(DX)(SI*1), Y11, Y8
+	VMULPS       96(DX)(SI*1), Y11, Y9
+	VMULPS       128(DX)(SI*1), Y11, Y10
+	VMULPS       160(DX)(SI*1), Y11, Y11
+
+valuechunk6:
+	VBROADCASTSS (R8), Y12
+	VBROADCASTSS 128(R8), Y13
+	VMOVUPS      (R10), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y6
+	VMOVUPS      32(R10), Y14
+	VFMADD231PS  Y14, Y12, Y1
+	VFMADD231PS  Y14, Y13, Y7
+	VMOVUPS      64(R10), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y8
+	VMOVUPS      96(R10), Y14
+	VFMADD231PS  Y14, Y12, Y3
+	VFMADD231PS  Y14, Y13, Y9
+	VMOVUPS      128(R10), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y10
+	VMOVUPS      160(R10), Y14
+	VFMADD231PS  Y14, Y12, Y5
+	VFMADD231PS  Y14, Y13, Y11
+	ADDQ         $0x04, R8
+	ADDQ         AX, R10
+	DECQ         R9
+	JNZ          valuechunk6
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, 32(DX)
+	VMOVUPS      Y2, 64(DX)
+	VMOVUPS      Y3, 96(DX)
+	VMOVUPS      Y4, 128(DX)
+	VMOVUPS      Y5, 160(DX)
+	VMOVUPS      Y6, (DX)(SI*1)
+	VMOVUPS      Y7, 32(DX)(SI*1)
+	VMOVUPS      Y8, 64(DX)(SI*1)
+	VMOVUPS      Y9, 96(DX)(SI*1)
+	VMOVUPS      Y10, 128(DX)(SI*1)
+	VMOVUPS      Y11, 160(DX)(SI*1)
+	ADDQ         $+192, CX
+	ADDQ         $+192, DX
+	SUBQ         $+48, BX
+	JMP          chunk6
+
+afterchunk6:
+chunk1:
+	CMPQ         BX, $+8
+	JLT          afterchunk1
+	MOVQ         a+0(FP), DI
+	MOVQ         40(DI), R8
+	MOVQ         32(DI), R9
+	MOVQ         72(DI), DI
+	MOVQ         CX, R10
+	VBROADCASTSS (DI), Y0
+	VMULPS       (DX), Y0, Y0
+	VBROADCASTSS 4(DI), Y1
+	VMULPS       (DX)(SI*1), Y1, Y1
+
+valuechunk1:
+	VBROADCASTSS (R8), Y2
+	VBROADCASTSS 128(R8), Y3
+	VMOVUPS      (R10), Y4
+	VFMADD231PS  Y4, Y2, Y0
+	VFMADD231PS  Y4, Y3, Y1
+	ADDQ         $0x04, R8
+	ADDQ         AX, R10
+	DECQ         R9
+	JNZ          valuechunk1
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, (DX)(SI*1)
+	ADDQ         $+32, CX
+	ADDQ         $+32, DX
+	SUBQ         $+8, BX
+	JMP          chunk1
+
+afterchunk1:
+	VZEROUPPER
+	RET
+
+// func weighF32x3AVX2(a *attendArgs)
+// Requires: AVX, FMA3
+TEXT ·weighF32x3AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 48(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 24(AX), SI
+	SHLQ $0x02, SI
+	MOVQ 24(AX), AX
+	SHLQ $0x02, AX
+
+chunk4:
+	CMPQ         BX, $+32
+	JLT          afterchunk4
+	MOVQ         a+0(FP), DI
+	MOVQ         40(DI), R8
+	MOVQ         32(DI), R9
+	MOVQ         72(DI), DI
+	MOVQ         CX, R10
+	VBROADCASTSS (DI), Y3
+	VMULPS       (DX), Y3, Y0
+	VMULPS       32(DX), Y3, Y1
+	VMULPS       64(DX), Y3, Y2
+	VMULPS       96(DX), Y3, Y3
+	VBROADCASTSS 4(DI), Y7
+	VMULPS       (DX)(SI*1), Y7, Y4
+	VMULPS       32(DX)(SI*1), Y7, Y5
+	VMULPS       64(DX)(SI*1), Y7, Y6
+	VMULPS       96(DX)(SI*1), Y7, Y7
+	VBROADCASTSS 8(DI), Y11
+	VMULPS       (DX)(SI*2), Y11, Y8
+	VMULPS       32(DX)(SI*2), Y11, Y9
+	VMULPS       64(DX)(SI*2), Y11, Y10
+	VMULPS       96(DX)(SI*2), Y11, Y11
+
+valuechunk4:
+	VBROADCASTSS (R8), Y12
+	VBROADCASTSS 128(R8), Y13
+	VBROADCASTSS 256(R8), Y14
+	VMOVUPS      (R10), Y15
+	VFMADD231PS  Y15, Y12, Y0
+	VFMADD231PS  Y15, Y13, Y4
+	VFMADD231PS  Y15, Y14, Y8
+	VMOVUPS      32(R10), Y15
+	VFMADD231PS  Y15, Y12, Y1
+	VFMADD231PS  Y15, Y13, Y5
+	VFMADD231PS  Y15, Y14, Y9
+	VMOVUPS      64(R10), Y15
+	VFMADD231PS  Y15, Y12, Y2
+	VFMADD231PS  Y15, Y13, Y6
+	VFMADD231PS  Y15, Y14, Y10
+	VMOVUPS      96(R10), Y15
+	VFMADD231PS  Y15, Y12, Y3
+	VFMADD231PS  Y15, Y13, Y7
+	VFMADD231PS  Y15, Y14, Y11
+	ADDQ         $0x04, R8
+	ADDQ         AX, R10
+	DECQ         R9
+	JNZ          valuechunk4
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, 32(DX)
+	VMOVUPS      Y2, 64(DX)
+	VMOVUPS      Y3, 96(DX)
+	VMOVUPS      Y4, (DX)(SI*1)
+	VMOVUPS      Y5, 32(DX)(SI*1)
+	VMOVUPS      Y6, 64(DX)(SI*1)
+	VMOVUPS      Y7, 96(DX)(SI*1)
+	VMOVUPS      Y8, (DX)(SI*2)
+	VMOVUPS      Y9, 32(DX)(SI*2)
+	VMOVUPS      Y10, 64(DX)(SI*2)
+	VMOVUPS      Y11, 96(DX)(SI*2)
+	ADDQ         $+128, CX
+	ADDQ         $+128, DX
+	SUBQ         $+32, BX
+	JMP          chunk4
+
+afterchunk4:
+chunk1:
+	CMPQ         BX, $+8
+	JLT          afterchunk1
+	MOVQ         a+0(FP), DI
+	MOVQ         40(DI), R8
+	MOVQ         32(DI), R9
+	MOVQ         72(DI), DI
+	MOVQ         CX, R10
+	VBROADCASTSS (DI), Y0
+	VMULPS       (DX), Y0, Y0
+	VBROADCASTSS 4(DI), Y1
+	VMULPS       (DX)(SI*1), Y1, Y1
+	VBROADCASTSS 8(DI), Y2
+	VMULPS       (DX)(SI*2), Y2, Y2
+
+valuechunk1:
+	VBROADCASTSS (R8), Y3
+	VBROADCASTSS 128(R8), Y4
+	VBROADCASTSS 256(R8), Y5
+	VMOVUPS      (R10), Y6
+	VFMADD231PS  Y6, Y3, Y0
+	VFMADD231PS  Y6, Y4, Y1
+	VFMADD231PS  Y6, Y5, Y2
+	ADDQ         $0x04, R8
+	ADDQ         AX, R10
+	DECQ         R9
+	JNZ          valuechunk1
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, (DX)(SI*1)
+	VMOVUPS      Y2, (DX)(SI*2)
+	ADDQ         $+32, CX
+	ADDQ         $+32, DX
+	SUBQ         $+8, BX
+	JMP          chunk1
+
+afterchunk1:
+	VZEROUPPER
+	RET
+
+// func weighF16x1AVX2(a *attendArgs)
+// Requires: AVX, F16C, FMA3
+TEXT ·weighF16x1AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 48(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 24(AX), SI
+	SHLQ $0x02, SI
+	MOVQ 24(AX), AX
+	SHLQ $0x01, AX
+
+chunk8:
+	CMPQ         BX, $+64
+	JLT          afterchunk8
+	MOVQ         a+0(FP), SI
+	MOVQ         40(SI), DI
+	MOVQ         32(SI), R8
+	MOVQ         72(SI), SI
+	MOVQ         CX, R9
+	VBROADCASTSS (SI), Y7
+	VMULPS       (DX), Y7, Y0
+	VMULPS       32(DX), Y7, Y1
+	VMULPS       64(DX), Y7, Y2
+	VMULPS       96(DX), Y7, Y3
+	VMULPS       128(DX), Y7, Y4
+	VMULPS       160(DX), Y7, Y5
+	VMULPS       192(DX), Y7, Y6
+	VMULPS       224(DX), Y7, Y7
+
+valuechunk8:
+	VBROADCASTSS (DI), Y8
+	VCVTPH2PS    (R9), Y9
+	VFMADD231PS  Y9, Y8, Y0
+	VCVTPH2PS    16(R9), Y9
+	VFMADD231PS  Y9, Y8, Y1
+	VCVTPH2PS    32(R9), Y9
+	VFMADD231PS  Y9, Y8, Y2
+	VCVTPH2PS    48(R9), Y9
+	VFMADD231PS  Y9, Y8, Y3
+	VCVTPH2PS    64(R9), Y9
+	VFMADD231PS  Y9, Y8, Y4
+	VCVTPH2PS    80(R9), Y9
+	VFMADD231PS  Y9, Y8, Y5
+	VCVTPH2PS    96(R9), Y9
+	VFMADD231PS  Y9, Y8, Y6
+	VCVTPH2PS    112(R9), Y9
+	VFMADD231PS  Y9, Y8, Y7
+	ADDQ         $0x04, DI
+	ADDQ         AX, R9
+	DECQ         R8
 	JNZ          valuechunk8
 	VMOVUPS      Y0, (DX)
 	VMOVUPS      Y1, 32(DX)
@@ -3867,34 +5022,261 @@ valuechunk8:
 	JMP          chunk8
 
 afterchunk8:
-chunk2:
-	CMPQ    BX, $+16
-	JLT     afterchunk2
-	MOVQ    a+0(FP), SI
-	MOVQ    (SI), DI
-	MOVQ    32(SI), SI
-	MOVQ    CX, R8
-	VMOVUPS (DX), Y0
-	VMOVUPS 32(DX), Y1
+chunk1:
+	CMPQ         BX, $+8
+	JLT          afterchunk1
+	MOVQ         a+0(FP), SI
+	MOVQ         40(SI), DI
+	MOVQ         32(SI), R8
+	MOVQ         72(SI), SI
+	MOVQ         CX, R9
+	VBROADCASTSS (SI), Y0
+	VMULPS       (DX), Y0, Y0
 
-valuechunk2:
-	VBROADCASTSS (DI), Y2
-	VCVTPH2PS    (R8), Y3
-	VFMADD231PS  Y3, Y2, Y0
-	VCVTPH2PS    16(R8), Y3
-	VFMADD231PS  Y3, Y2, Y1
+valuechunk1:
+	VBROADCASTSS (DI), Y1
+	VCVTPH2PS    (R9), Y2
+	VFMADD231PS  Y2, Y1, Y0
 	ADDQ         $0x04, DI
-	ADDQ         AX, R8
-	DECQ         SI
-	JNZ          valuechunk2
+	ADDQ         AX, R9
+	DECQ         R8
+	JNZ          valuechunk1
+	VMOVUPS      Y0, (DX)
+	ADDQ         $+16, CX
+	ADDQ         $+32, DX
+	SUBQ         $+8, BX
+	JMP          chunk1
+
+afterchunk1:
+	VZEROUPPER
+	RET
+
+// func weighF16x2AVX2(a *attendArgs)
+// Requires: AVX, F16C, FMA3
+TEXT ·weighF16x2AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 48(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 24(AX), SI
+	SHLQ $0x02, SI
+	MOVQ 24(AX), AX
+	SHLQ $0x01, AX
+
+chunk6:
+	CMPQ         BX, $+48
+	JLT          afterchunk6
+	MOVQ         a+0(FP), DI
+	MOVQ         40(DI), R8
+	MOVQ         32(DI), R9
+	MOVQ         72(DI), DI
+	MOVQ         CX, R10
+	VBROADCASTSS (DI), Y5
+	VMULPS       (DX), Y5, Y0
+	VMULPS       32(DX), Y5, Y1
+	VMULPS       64(DX), Y5, Y2
+	VMULPS       96(DX), Y5, Y3
+	VMULPS       128(DX), Y5, Y4
+	VMULPS       160(DX), Y5, Y5
+	VBROADCASTSS 4(DI), Y11
+	VMULPS       (DX)(SI*1), Y11, Y6
+	VMULPS       32(DX)(SI*1), Y11, Y7
+	VMULPS       64(DX)(SI*1), Y11, Y8
+	VMULPS       96(DX)(SI*1), Y11, Y9
+	VMULPS       128(DX)(SI*1), Y11, Y10
+	VMULPS       160(DX)(SI*1), Y11, Y11
+
+valuechunk6:
+	VBROADCASTSS (R8), Y12
+	VBROADCASTSS 128(R8), Y13
+	VCVTPH2PS    (R10), Y14
+	VFMADD231PS  Y14, Y12, Y0
+	VFMADD231PS  Y14, Y13, Y6
+	VCVTPH2PS    16(R10), Y14
+	VFMADD231PS  Y14, Y12, Y1
+	VFMADD231PS  Y14, Y13, Y7
+	VCVTPH2PS    32(R10), Y14
+	VFMADD231PS  Y14, Y12, Y2
+	VFMADD231PS  Y14, Y13, Y8
+	VCVTPH2PS    48(R10), Y14
+	VFMADD231PS  Y14, Y12, Y3
+	VFMADD231PS  Y14, Y13, Y9
+	VCVTPH2PS    64(R10), Y14
+	VFMADD231PS  Y14, Y12, Y4
+	VFMADD231PS  Y14, Y13, Y10
+	VCVTPH2PS    80(R10), Y14
+	VFMADD231PS  Y14, Y12, Y5
+	VFMADD231PS  Y14, Y13, Y11
+	ADDQ         $0x04, R8
+	ADDQ         AX, R10
+	DECQ         R9
+	JNZ          valuechunk6
 	VMOVUPS      Y0, (DX)
 	VMOVUPS      Y1, 32(DX)
-	ADDQ         $+32, CX
-	ADDQ         $+64, DX
-	SUBQ         $+16, BX
-	JMP          chunk2
+	VMOVUPS      Y2, 64(DX)
+	VMOVUPS      Y3, 96(DX)
+	VMOVUPS      Y4, 128(DX)
+	VMOVUPS      Y5, 160(DX)
+	VMOVUPS      Y6, (DX)(SI*1)
+	VMOVUPS      Y7, 32(DX)(SI*1)
+	VMOVUPS      Y8, 64(DX)(SI*1)
+	VMOVUPS      Y9, 96(DX)(SI*1)
+	VMOVUPS      Y10, 128(DX)(SI*1)
+	VMOVUPS      Y11, 160(DX)(SI*1)
+	ADDQ         $+96, CX
+	ADDQ         $+192, DX
+	SUBQ         $+48, BX
+	JMP          chunk6
 
-afterchunk2:
+afterchunk6:
+chunk1:
+	CMPQ         BX, $+8
+	JLT          afterchunk1
+	MOVQ         a+0(FP), DI
+	MOVQ         40(DI), R8
+	MOVQ         32(DI), R9
+	MOVQ         72(DI), DI
+	MOVQ         CX, R10
+	VBROADCASTSS (DI), Y0
+	VMULPS       (DX), Y0, Y0
+	VBROADCASTSS 4(DI), Y1
+	VMULPS       (DX)(SI*1), Y1, Y1
+
+valuechunk1:
+	VBROADCASTSS (R8), Y2
+	VBROADCASTSS 128(R8), Y3
+	VCVTPH2PS    (R10), Y4
+	VFMADD231PS  Y4, Y2, Y0
+	VFMADD231PS  Y4, Y3, Y1
+	ADDQ         $0x04, R8
+	ADDQ         AX, R10
+	DECQ         R9
+	JNZ          valuechunk1
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, (DX)(SI*1)
+	ADDQ         $+16, CX
+	ADDQ         $+32, DX
+	SUBQ         $+8, BX
+	JMP          chunk1
+
+afterchunk1:
+	VZEROUPPER
+	RET
+
+// func weighF16x3AVX2(a *attendArgs)
+// Requires: AVX, F16C, FMA3
+TEXT ·weighF16x3AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 48(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 24(AX), SI
+	SHLQ $0x02, SI
+	MOVQ 24(AX), AX
+	SHLQ $0x01, AX
+
+chunk4:
+	CMPQ         BX, $+32
+	JLT          afterchunk4
+	MOVQ         a+0(FP), DI
+	MOVQ         40(DI), R8
+	MOVQ         32(DI), R9
+	MOVQ         72(DI), DI
+	MOVQ         CX, R10
+	VBROADCASTSS (DI), Y3
+	VMULPS       (DX), Y3, Y0
+	VMULPS       32(DX), Y3, Y1
+	VMULPS       64(DX), Y3, Y2
+	VMULPS       96(DX), Y3, Y3
+	VBROADCASTSS 4(DI), Y7
+	VMULPS       (DX)(SI*1), Y7, Y4
+	VMULPS       32(DX)(SI*1), Y7, Y5
+	VMULPS       64(DX)(SI*1), Y7, Y6
+	VMULPS       96(DX)(SI*1), Y7, Y7
+	VBROADCASTSS 8(DI), Y11
+	VMULPS       (DX)(SI*2), Y11, Y8
+	VMULPS       32(DX)(SI*2), Y11, Y9
+	VMULPS       64(DX)(SI*2), Y11, Y10
+	VMULPS       96(DX)(SI*2), Y11, Y11
+
+valuechunk4:
+	VBROADCASTSS (R8), Y12
+	VBROADCASTSS 128(R8), Y13
+	VBROADCASTSS 256(R8), Y14
+	VCVTPH2PS    (R10), Y15
+	VFMADD231PS  Y15, Y12, Y0
+	VFMADD231PS  Y15, Y13, Y4
+	VFMADD231PS  Y15, Y14, Y8
+	VCVTPH2PS    16(R10), Y15
+	VFMADD231PS  Y15, Y12, Y1
+	VFMADD231PS  Y15, Y13, Y5
+	VFMADD231PS  Y15, Y14, Y9
+	VCVTPH2PS    32(R10), Y15
+	VFMADD231PS  Y15, Y12, Y2
+	VFMADD231PS  Y15, Y13, Y6
+	VFMADD231PS  Y15, Y14, Y10
+	VCVTPH2PS    48(R10), Y15
+	VFMADD231PS  Y15, Y12, Y3
+	VFMADD231PS  Y15, Y13, Y7
+	VFMADD231PS  Y15, Y14, Y11
+	ADDQ         $0x04, R8
+	ADDQ         AX, R10
+	DECQ         R9
+	JNZ          valuechunk4
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, 32(DX)
+	VMOVUPS      Y2, 64(DX)
+	VMOVUPS      Y3, 96(DX)
+	VMOVUPS      Y4, (DX)(SI*1)
+	VMOVUPS      Y5, 32(DX)(SI*1)
+	VMOVUPS      Y6, 64(DX)(SI*1)
+	VMOVUPS      Y7, 96(DX)(SI*1)
+	VMOVUPS      Y8, (DX)(SI*2)
+	VMOVUPS      Y9, 32(DX)(SI*2)
+	VMOVUPS      Y10, 64(DX)(SI*2)
+	VMOVUPS      Y11, 96(DX)(SI*2)
+	ADDQ         $+64, CX
+	ADDQ         $+128, DX
+	SUBQ         $+32, BX
+	JMP          chunk4
+
+afterchunk4:
+chunk1:
+	CMPQ         BX, $+8
+	JLT          afterchunk1
+	MOVQ         a+0(FP), DI
+	MOVQ         40(DI), R8
+	MOVQ         32(DI), R9
+	MOVQ         72(DI), DI
+	MOVQ         CX, R10
+	VBROADCASTSS (DI), Y0
+	VMULPS       (DX), Y0, Y0
+	VBROADCASTSS 4(DI), Y1
+	VMULPS       (DX)(SI*1), Y1, Y1
+	VBROADCASTSS 8(DI), Y2
+	VMULPS       (DX)(SI*2), Y2, Y2
+
+valuechunk1:
+	VBROADCASTSS (R8), Y3
+	VBROADCASTSS 128(R8), Y4
+	VBROADCASTSS 256(R8), Y5
+	VCVTPH2PS    (R10), Y6
+	VFMADD231PS  Y6, Y3, Y0
+	VFMADD231PS  Y6, Y4, Y1
+	VFMADD231PS  Y6, Y5, Y2
+	ADDQ         $0x04, R8
+	ADDQ         AX, R10
+	DECQ         R9
+	JNZ          valuechunk1
+	VMOVUPS      Y0, (DX)
+	VMOVUPS      Y1, (DX)(SI*1)
+	VMOVUPS      Y2, (DX)(SI*2)
+	ADDQ         $+16, CX
+	ADDQ         $+32, DX
+	SUBQ         $+8, BX
+	JMP          chunk1
+
+afterchunk1:
 	VZEROUPPER
 	RET
 
@@ -4040,265 +5422,6 @@ DATA signs<>+20(SB)/4, $0x80000000
 DATA signs<>+24(SB)/4, $0x80000000
 DATA signs<>+28(SB)/4, $0x80000000
 GLOBL signs<>(SB), RODATA|NOPTR, $32
-
-DATA expMax<>+0(SB)/4, $0x42b20000
-DATA expMax<>+4(SB)/4, $0x42b20000
-DATA expMax<>+8(SB)/4, $0x42b20000
-DATA expMax<>+12(SB)/4, $0x42b20000
-DATA expMax<>+16(SB)/4, $0x42b20000
-DATA expMax<>+20(SB)/4, $0x42b20000
-DATA expMax<>+24(SB)/4, $0x42b20000
-DATA expMax<>+28(SB)/4, $0x42b20000
-GLOBL expMax<>(SB), RODATA|NOPTR, $32
-
-DATA expMin<>+0(SB)/4, $0xc2d00000
-DATA expMin<>+4(SB)/4, $0xc2d00000
-DATA expMin<>+8(SB)/4, $0xc2d00000
-DATA expMin<>+12(SB)/4, $0xc2d00000
-DATA expMin<>+16(SB)/4, $0xc2d00000
-DATA expMin<>+20(SB)/4, $0xc2d00000
-DATA expMin<>+24(SB)/4, $0xc2d00000
-DATA expMin<>+28(SB)/4, $0xc2d00000
-GLOBL expMin<>(SB), RODATA|NOPTR, $32
-
-DATA roundAdd<>+0(SB)/4, $0x4b400000
-DATA roundAdd<>+4(SB)/4, $0x4b400000
-DATA roundAdd<>+8(SB)/4, $0x4b400000
-DATA roundAdd<>+12(SB)/4, $0x4b400000
-DATA roundAdd<>+16(SB)/4, $0x4b400000
-DATA roundAdd<>+20(SB)/4, $0x4b400000
-DATA roundAdd<>+24(SB)/4, $0x4b400000
-DATA roundAdd<>+28(SB)/4, $0x4b400000
-GLOBL roundAdd<>(SB), RODATA|NOPTR, $32
-
-DATA log2e<>+0(SB)/4, $0x3fb8aa3b
-DATA log2e<>+4(SB)/4, $0x3fb8aa3b
-DATA log2e<>+8(SB)/4, $0x3fb8aa3b
-DATA log2e<>+12(SB)/4, $0x3fb8aa3b
-DATA log2e<>+16(SB)/4, $0x3fb8aa3b
-DATA log2e<>+20(SB)/4, $0x3fb8aa3b
-DATA log2e<>+24(SB)/4, $0x3fb8aa3b
-DATA log2e<>+28(SB)/4, $0x3fb8aa3b
-GLOBL log2e<>(SB), RODATA|NOPTR, $32
-
-DATA ln2Hi<>+0(SB)/4, $0x3f318000
-DATA ln2Hi<>+4(SB)/4, $0x3f318000
-DATA ln2Hi<>+8(SB)/4, $0x3f318000
-DATA ln2Hi<>+12(SB)/4, $0x3f318000
-DATA ln2Hi<>+16(SB)/4, $0x3f318000
-DATA ln2Hi<>+20(SB)/4, $0x3f318000
-DATA ln2Hi<>+24(SB)/4, $0x3f318000
-DATA ln2Hi<>+28(SB)/4, $0x3f318000
-GLOBL ln2Hi<>(SB), RODATA|NOPTR, $32
-
-DATA ln2Lo<>+0(SB)/4, $0xb95e8083
-DATA ln2Lo<>+4(SB)/4, $0xb95e8083
-DATA ln2Lo<>+8(SB)/4, $0xb95e8083
-DATA ln2Lo<>+12(SB)/4, $0xb95e8083
-DATA ln2Lo<>+16(SB)/4, $0xb95e8083
-DATA ln2Lo<>+20(SB)/4, $0xb95e8083
-DATA ln2Lo<>+24(SB)/4, $0xb95e8083
-DATA ln2Lo<>+28(SB)/4, $0xb95e8083
-GLOBL ln2Lo<>(SB), RODATA|NOPTR, $32
-
-DATA expP5<>+0(SB)/4, $0x39506967
-DATA expP5<>+4(SB)/4, $0x39506967
-DATA expP5<>+8(SB)/4, $0x39506967
-DATA expP5<>+12(SB)/4, $0x39506967
-DATA expP5<>+16(SB)/4, $0x39506967
-DATA expP5<>+20(SB)/4, $0x39506967
-DATA expP5<>+24(SB)/4, $0x39506967
-DATA expP5<>+28(SB)/4, $0x39506967
-GLOBL expP5<>(SB), RODATA|NOPTR, $32
-
-DATA expP4<>+0(SB)/4, $0x3ab743ce
-DATA expP4<>+4(SB)/4, $0x3ab743ce
-DATA expP4<>+8(SB)/4, $0x3ab743ce
-DATA expP4<>+12(SB)/4, $0x3ab743ce
-DATA expP4<>+16(SB)/4, $0x3ab743ce
-DATA expP4<>+20(SB)/4, $0x3ab743ce
-DATA expP4<>+24(SB)/4, $0x3ab743ce
-DATA expP4<>+28(SB)/4, $0x3ab743ce
-GLOBL expP4<>(SB), RODATA|NOPTR, $32
-
-DATA expP3<>+0(SB)/4, $0x3c088908
-DATA expP3<>+4(SB)/4, $0x3c088908
-DATA expP3<>+8(SB)/4, $0x3c088908
-DATA expP3<>+12(SB)/4, $0x3c088908
-DATA expP3<>+16(SB)/4, $0x3c088908
-DATA expP3<>+20(SB)/4, $0x3c088908
-DATA expP3<>+24(SB)/4, $0x3c088908
-DATA expP3<>+28(SB)/4, $0x3c088908
-GLOBL expP3<>(SB), RODATA|NOPTR, $32
-
-DATA expP2<>+0(SB)/4, $0x3d2aa9c1
-DATA expP2<>+4(SB)/4, $0x3d2aa9c1
-DATA expP2<>+8(SB)/4, $0x3d2aa9c1
-DATA expP2<>+12(SB)/4, $0x3d2aa9c1
-DATA expP2<>+16(SB)/4, $0x3d2aa9c1
-DATA expP2<>+20(SB)/4, $0x3d2aa9c1
-DATA expP2<>+24(SB)/4, $0x3d2aa9c1
-DATA expP2<>+28(SB)/4, $0x3d2aa9c1
-GLOBL expP2<>(SB), RODATA|NOPTR, $32
-
-DATA expP1<>+0(SB)/4, $0x3e2aaaaa
-DATA expP1<>+4(SB)/4, $0x3e2aaaaa
-DATA expP1<>+8(SB)/4, $0x3e2aaaaa
-DATA expP1<>+12(SB)/4, $0x3e2aaaaa
-DATA expP1<>+16(SB)/4, $0x3e2aaaaa
-DATA expP1<>+20(SB)/4, $0x3e2aaaaa
-DATA expP1<>+24(SB)/4, $0x3e2aaaaa
-DATA expP1<>+28(SB)/4, $0x3e2aaaaa
-GLOBL expP1<>(SB), RODATA|NOPTR, $32
-
-DATA expP0<>+0(SB)/4, $0x3f000000
-DATA expP0<>+4(SB)/4, $0x3f000000
-DATA expP0<>+8(SB)/4, $0x3f000000
-DATA expP0<>+12(SB)/4, $0x3f000000
-DATA expP0<>+16(SB)/4, $0x3f000000
-DATA expP0<>+20(SB)/4, $0x3f000000
-DATA expP0<>+24(SB)/4, $0x3f000000
-DATA expP0<>+28(SB)/4, $0x3f000000
-GLOBL expP0<>(SB), RODATA|NOPTR, $32
-
-DATA one8<>+0(SB)/4, $0x3f800000
-DATA one8<>+4(SB)/4, $0x3f800000
-DATA one8<>+8(SB)/4, $0x3f800000
-DATA one8<>+12(SB)/4, $0x3f800000
-DATA one8<>+16(SB)/4, $0x3f800000
-DATA one8<>+20(SB)/4, $0x3f800000
-DATA one8<>+24(SB)/4, $0x3f800000
-DATA one8<>+28(SB)/4, $0x3f800000
-GLOBL one8<>(SB), RODATA|NOPTR, $32
-
-DATA bias<>+0(SB)/4, $0x0000007f
-DATA bias<>+4(SB)/4, $0x0000007f
-DATA bias<>+8(SB)/4, $0x0000007f
-DATA bias<>+12(SB)/4, $0x0000007f
-DATA bias<>+16(SB)/4, $0x0000007f
-DATA bias<>+20(SB)/4, $0x0000007f
-DATA bias<>+24(SB)/4, $0x0000007f
-DATA bias<>+28(SB)/4, $0x0000007f
-GLOBL bias<>(SB), RODATA|NOPTR, $32
-
-// func expSumAVX2(a *vecArgs)
-// Requires: AVX, AVX2
-TEXT ·expSumAVX2(SB), NOSPLIT, $0-8
-	MOVQ         a+0(FP), AX
-	VBROADCASTSS 32(AX), Y0
-	MOVQ         (AX), CX
-	MOVQ         24(AX), DX
-	MOVQ         40(AX), AX
-	VMOVUPS      (AX), Y1
-	VMOVUPS      32(AX), Y2
-
-elements:
-	VMOVUPS (CX), Y3
-	VSUBPS  Y0, Y3, Y3
-	VMOVUPS expMax<>+0(SB), Y4
-	VMINPS  Y3, Y4, Y3
-	VMOVUPS expMin<>+0(SB), Y4
-	VMAXPS  Y3, Y4, Y3
-	VMULPS  log2e<>+0(SB), Y3, Y4
-	VADDPS  roundAdd<>+0(SB), Y4, Y4
-	VSUBPS  roundAdd<>+0(SB), Y4, Y5
-	VMULPS  ln2Hi<>+0(SB), Y5, Y6
-	VSUBPS  Y6, Y3, Y6
-	VMULPS  ln2Lo<>+0(SB), Y5, Y5
-	VSUBPS  Y5, Y6, Y6
-	VMULPS  expP5<>+0(SB), Y6, Y3
-	VADDPS  expP4<>+0(SB), Y3, Y3
-	VMULPS  Y6, Y3, Y3
-	VADDPS  expP3<>+0(SB), Y3, Y3
-	VMULPS  Y6, Y3, Y3
-	VADDPS  expP2<>+0(SB), Y3, Y3
-	VMULPS  Y6, Y3, Y3
-	VADDPS  expP1<>+0(SB), Y3, Y3
-	VMULPS  Y6, Y3, Y3
-	VADDPS  expP0<>+0(SB), Y3, Y3
-	VMULPS  Y6, Y6, Y5
-	VMULPS  Y5, Y3, Y3
-	VADDPS  Y6, Y3, Y3
-	VADDPS  one8<>+0(SB), Y3, Y3
-	VPSUBD  roundAdd<>+0(SB), Y4, Y4
-	VPSRAD  $0x01, Y4, Y5
-	VPSUBD  Y5, Y4, Y4
-	VPADDD  bias<>+0(SB), Y5, Y5
-	VPSLLD  $0x17, Y5, Y5
-	VMULPS  Y5, Y3, Y3
-	VPADDD  bias<>+0(SB), Y4, Y4
-	VPSLLD  $0x17, Y4, Y4
-	VMULPS  Y4, Y3, Y3
-	VMOVUPS Y3, (CX)
-	VADDPS  Y3, Y1, Y1
-	VMOVUPS 32(CX), Y3
-	VSUBPS  Y0, Y3, Y3
-	VMOVUPS expMax<>+0(SB), Y4
-	VMINPS  Y3, Y4, Y3
-	VMOVUPS expMin<>+0(SB), Y4
-	VMAXPS  Y3, Y4, Y3
-	VMULPS  log2e<>+0(SB), Y3, Y4
-	VADDPS  roundAdd<>+0(SB), Y4, Y4
-	VSUBPS  roundAdd<>+0(SB), Y4, Y5
-	VMULPS  ln2Hi<>+0(SB), Y5, Y6
-	VSUBPS  Y6, Y3, Y6
-	VMULPS  ln2Lo<>+0(SB), Y5, Y5
-	VSUBPS  Y5, Y6, Y6
-	VMULPS  expP5<>+0(SB), Y6, Y3
-	VADDPS  expP4<>+0(SB), Y3, Y3
-	VMULPS  Y6, Y3, Y3
-	VADDPS  expP3<>+0(SB), Y3, Y3
-	VMULPS  Y6, Y3, Y3
-	VADDPS  expP2<>+0(SB), Y3, Y3
-	VMULPS  Y6, Y3, Y3
-	VADDPS  expP1<>+0(SB), Y3, Y3
-	VMULPS  Y6, Y3, Y3
-	VADDPS  expP0<>+0(SB), Y3, Y3
-	VMULPS  Y6, Y6, Y5
-	VMULPS  Y5, Y3, Y3
-	VADDPS  Y6, Y3, Y3
-	VADDPS  one8<>+0(SB), Y3, Y3
-	VPSUBD  roundAdd<>+0(SB), Y4, Y4
-	VPSRAD  $0x01, Y4, Y5
-	VPSUBD  Y5, Y4, Y4
-	VPADDD  bias<>+0(SB), Y5, Y5
-	VPSLLD  $0x17, Y5, Y5
-	VMULPS  Y5, Y3, Y3
-	VPADDD  bias<>+0(SB), Y4, Y4
-	VPSLLD  $0x17, Y4, Y4
-	VMULPS  Y4, Y3, Y3
-	VMOVUPS Y3, 32(CX)
-	VADDPS  Y3, Y2, Y2
-	ADDQ    $+64, CX
-	SUBQ    $0x10, DX
-	JNZ     elements
-	VMOVUPS Y1, (AX)
-	VMOVUPS Y2, 32(AX)
-	VZEROUPPER
-	RET
-
-// func maxAVX2(a *vecArgs)
-// Requires: AVX
-TEXT ·maxAVX2(SB), NOSPLIT, $0-8
-	MOVQ    a+0(FP), AX
-	MOVQ    8(AX), CX
-	MOVQ    24(AX), DX
-	MOVQ    40(AX), AX
-	VMOVUPS (AX), Y0
-	VMOVUPS 32(AX), Y1
-
-elements:
-	VMOVUPS (CX), Y2
-	VMAXPS  Y0, Y2, Y0
-	VMOVUPS 32(CX), Y2
-	VMAXPS  Y1, Y2, Y1
-	ADDQ    $+64, CX
-	SUBQ    $0x10, DX
-	JNZ     elements
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
-	VZEROUPPER
-	RET
 
 // func dequantizeQ41AVX2(a *vecArgs)
 // Requires: AVX, AVX2, F16C

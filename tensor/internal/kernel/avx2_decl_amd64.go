@@ -99,11 +99,6 @@ func dotF32r2t3AVX2(a *dotArgs)
 //go:noescape
 func dotF32r1t3AVX2(a *dotArgs)
 
-// accumulateF32AVX2 adds the weighted values of F32 to acc.
-//
-//go:noescape
-func accumulateF32AVX2(a *sumArgs)
-
 // dotF16r4t1AVX2 multiplies groups of 4 rows of F16 with 1 tokens.
 //
 //go:noescape
@@ -134,10 +129,70 @@ func dotF16r2t3AVX2(a *dotArgs)
 //go:noescape
 func dotF16r1t3AVX2(a *dotArgs)
 
-// accumulateF16AVX2 adds the weighted values of F16 to acc.
+// scoresF32x1AVX2 multiplies 1 queries with the block's keys of F32.
 //
 //go:noescape
-func accumulateF16AVX2(a *sumArgs)
+func scoresF32x1AVX2(a *attendArgs)
+
+// scoresF32x2AVX2 multiplies 2 queries with the block's keys of F32.
+//
+//go:noescape
+func scoresF32x2AVX2(a *attendArgs)
+
+// scoresF32x3AVX2 multiplies 3 queries with the block's keys of F32.
+//
+//go:noescape
+func scoresF32x3AVX2(a *attendArgs)
+
+// scoresF16x1AVX2 multiplies 1 queries with the block's keys of F16.
+//
+//go:noescape
+func scoresF16x1AVX2(a *attendArgs)
+
+// scoresF16x2AVX2 multiplies 2 queries with the block's keys of F16.
+//
+//go:noescape
+func scoresF16x2AVX2(a *attendArgs)
+
+// scoresF16x3AVX2 multiplies 3 queries with the block's keys of F16.
+//
+//go:noescape
+func scoresF16x3AVX2(a *attendArgs)
+
+// softmaxAVX2 turns the block's scores into weights.
+//
+//go:noescape
+func softmaxAVX2(a *attendArgs)
+
+// weighF32x1AVX2 adds the block's weighted values of F32 to the sums of 1 queries.
+//
+//go:noescape
+func weighF32x1AVX2(a *attendArgs)
+
+// weighF32x2AVX2 adds the block's weighted values of F32 to the sums of 2 queries.
+//
+//go:noescape
+func weighF32x2AVX2(a *attendArgs)
+
+// weighF32x3AVX2 adds the block's weighted values of F32 to the sums of 3 queries.
+//
+//go:noescape
+func weighF32x3AVX2(a *attendArgs)
+
+// weighF16x1AVX2 adds the block's weighted values of F16 to the sums of 1 queries.
+//
+//go:noescape
+func weighF16x1AVX2(a *attendArgs)
+
+// weighF16x2AVX2 adds the block's weighted values of F16 to the sums of 2 queries.
+//
+//go:noescape
+func weighF16x2AVX2(a *attendArgs)
+
+// weighF16x3AVX2 adds the block's weighted values of F16 to the sums of 3 queries.
+//
+//go:noescape
+func weighF16x3AVX2(a *attendArgs)
 
 // toF16AVX2 narrows x to float16.
 //
@@ -163,16 +218,6 @@ func scaleAVX2(a *vecArgs)
 //
 //go:noescape
 func siluGateAVX2(a *vecArgs)
-
-// expSumAVX2 sets dst to exp(dst-factor) and adds it to the lanes.
-//
-//go:noescape
-func expSumAVX2(a *vecArgs)
-
-// maxAVX2 raises the lanes to the elements of x that are larger.
-//
-//go:noescape
-func maxAVX2(a *vecArgs)
 
 // dequantizeQ41AVX2 widens blocks of Q4_1.
 //

@@ -394,11 +394,6 @@ func dotF32r4t6AVX512(a *dotArgs)
 //go:noescape
 func dotF32r1t6AVX512(a *dotArgs)
 
-// accumulateF32AVX512 adds the weighted values of F32 to acc.
-//
-//go:noescape
-func accumulateF32AVX512(a *sumArgs)
-
 // dotF16r4t1AVX512 multiplies groups of 4 rows of F16 with 1 tokens.
 //
 //go:noescape
@@ -458,8 +453,3 @@ func dotF16r4t6AVX512(a *dotArgs)
 //
 //go:noescape
 func dotF16r1t6AVX512(a *dotArgs)
-
-// accumulateF16AVX512 adds the weighted values of F16 to acc.
-//
-//go:noescape
-func accumulateF16AVX512(a *sumArgs)

@@ -73,19 +73,32 @@ func BenchmarkQuantize(b *testing.B) {
 	})
 }
 
+// BenchmarkAttention is a tile of queries, or those of one token, over 64 keys.
 func BenchmarkAttention(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 0))
-	const n, d = 64, 64
-	q, p, acc, values := normals(r, d), make([]float32, n), make([]float32, d), make([]uint16, n*d)
-	genericSet.ToF16(values, normals(r, n*d))
-	benchSets(b, fmt.Sprintf("F16-%dx%d", n, d), func(b *testing.B, s *Set) {
-		b.SetBytes(2 * 2 * n * d)
-		for b.Loop() {
-			s.ScoresF16(q, values, n, 0.125, p)
-			s.ExpSum(p, s.Max(p))
-			s.AccumulateF16(p, values, acc)
-		}
-	})
+	const d, blocks = 64, 2
+	keys, values := make([]uint16, BlockKeys*d), make([]uint16, BlockKeys*d)
+	genericSet.ToF16(keys, normals(r, BlockKeys*d))
+	genericSet.ToF16(values, normals(r, BlockKeys*d))
+	for _, n := range []int{3, 24} {
+		qs, q := NewQueries(n, d), normals(r, d)
+		benchSets(b, fmt.Sprintf("F16-%dx%dx%d", n, blocks*BlockKeys, d), func(b *testing.B, s *Set) {
+			for b.Loop() {
+				for i := range n {
+					qs.Set(i, q, 0.125)
+				}
+				for range blocks {
+					if n == 3 {
+						s.AttendF16(qs, 0, n, keys, values, BlockKeys)
+						continue
+					}
+					k, v := s.Widen(qs, keys, values, BlockKeys)
+					s.AttendF32(qs, 0, n, k, v, BlockKeys)
+				}
+			}
+			b.ReportMetric(4*float64(n*d*blocks*BlockKeys)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+		})
+	}
 }
 
 func BenchmarkElementwise(b *testing.B) {

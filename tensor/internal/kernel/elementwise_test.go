@@ -43,8 +43,6 @@ func TestElementwiseBits(t *testing.T) {
 			}{
 				{"SiLUGate", func(s *Set, x, y []float32) float32 { s.SiLUGate(x, y); return 0 }},
 				{"Add", func(s *Set, x, y []float32) float32 { s.Add(x, y); return 0 }},
-				{"ExpSum", func(s *Set, x, _ []float32) float32 { return s.ExpSum(x, shift) }},
-				{"Max", func(s *Set, x, _ []float32) float32 { return s.Max(x) + 0 }}, // -0 + 0 is 0
 				{"scale", func(s *Set, x, y []float32) float32 { s.impl.scaleBy(x, x, y, shift); return 0 }},
 			} {
 				want := append([]float32(nil), x...)
@@ -104,44 +102,6 @@ func TestSiLUGate(t *testing.T) {
 			if math.Abs(float64(gate[i])-want) > 9*eps*math.Abs(want) {
 				t.Fatalf("silu(%g)*%g = %g, want %g", v, up[i], gate[i], want)
 			}
-		}
-	})
-}
-
-func TestSoftmaxPieces(t *testing.T) {
-	eachSet(t, func(t *testing.T, s *Set) {
-		r := newRand(t)
-		for _, n := range []int{1, 5, 16, 40, 100} {
-			x := normals(r, n)
-			top := float32(math.Inf(-1))
-			for _, v := range x {
-				top = max(top, v)
-			}
-			if got := s.Max(x); got != top {
-				t.Fatalf("Max of %d is %g, want %g", n, got, top)
-			}
-			e := append([]float32(nil), x...)
-			var want float64
-			sum := s.ExpSum(e, top)
-			for i, v := range x {
-				want += float64(e[i])
-				// The difference is rounded too, and exp magnifies that by itself.
-				exact := math.Exp(float64(v) - float64(top))
-				if math.Abs(float64(e[i])-exact) > (5+float64(top-v))*eps*exact {
-					t.Fatalf("exp(%g) is %g, want %g", v-top, e[i], exact)
-				}
-			}
-			if math.Abs(float64(sum)-want) > float64(n)*eps*want {
-				t.Fatalf("sum of %d is %g, want %g", n, sum, want)
-			}
-		}
-		if got := s.Max(nil); !math.IsInf(float64(got), -1) {
-			t.Errorf("Max of nothing is %g", got)
-		}
-		nans := filled(20, float32(math.NaN()))
-		nans[17] = 3
-		if got := s.Max(nans); got != 3 {
-			t.Errorf("Max among NaNs is %g, want 3", got)
 		}
 	})
 }

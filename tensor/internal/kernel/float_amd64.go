@@ -71,20 +71,3 @@ func (kn *dotKernels) mul(w unsafe.Pointer, row, rows, k int, x []float32, token
 	}
 	*p = dotArgs{} // see quantKernels.mul
 }
-
-// keys sets the operands of the next products of q with keys, of row bytes
-// each: groups of rows keys while there are that many, then one at a time. It
-// returns how many keys those are.
-func (p *dotArgs) keys(q []float32, keys unsafe.Pointer, row, rows int, out []float32) int {
-	groups := 1
-	if len(out) < rows {
-		rows = 1
-	} else {
-		groups = min(len(out)/rows, max(1, maxCallMuls/(rows*len(q))))
-	}
-	*p = dotArgs{w: keys, row: row, groups: groups, x: ptr(q), n: len(q), out: ptr(out)}
-	return groups * rows
-}
-
-// valueStep is how many values of d numbers one call may sum up.
-func valueStep(d int) int { return max(1, maxCallMuls/d) }

@@ -31,34 +31,6 @@ func dotF16(x []float32, y []uint16) float32 {
 	return (s0 + s1) + (s2 + s3)
 }
 
-func (generic) scoresF32(q, keys, out []float32) {
-	for j := range out {
-		out[j] = dotF32(q, keys[j*len(q):(j+1)*len(q)])
-	}
-}
-
-func (generic) scoresF16(q []float32, keys []uint16, out []float32) {
-	for j := range out {
-		out[j] = dotF16(q, keys[j*len(q):(j+1)*len(q)])
-	}
-}
-
-func (generic) accumulateF32(p, values, acc []float32) {
-	for j, w := range p {
-		for i, v := range values[j*len(acc) : (j+1)*len(acc)] {
-			acc[i] += float32(w * v)
-		}
-	}
-}
-
-func (generic) accumulateF16(p []float32, values []uint16, acc []float32) {
-	for j, w := range p {
-		for i, v := range values[j*len(acc) : (j+1)*len(acc)] {
-			acc[i] += float32(w * f16to32(v))
-		}
-	}
-}
-
 func (generic) toF16(dst []uint16, src []float32) {
 	for i, v := range src {
 		dst[i] = f32to16(v)
@@ -91,39 +63,8 @@ func (generic) add(dst, src []float32) {
 	}
 }
 
-func (generic) maximum(x []float32) float32 {
-	m := float32(math.Inf(-1))
-	for _, v := range x {
-		if v > m {
-			m = v
-		}
-	}
-	return m
-}
-
-// lanes is the width that sums are kept in where all sets give the same bits:
-// element i goes to sum i%lanes, and the sums are added pairwise.
+// lanes is the width of the sums in float products.
 const lanes = 16
-
-func (generic) expSum(x []float32, shift float32) float32 {
-	var sums [lanes]float32
-	for i, v := range x {
-		e := expF32(v - shift)
-		x[i] = e
-		sums[i%lanes] += e
-	}
-	return sumLanes(&sums)
-}
-
-// sumLanes adds lane i and i+8, then i and i+4, and so on, as the assembly does.
-func sumLanes(s *[lanes]float32) float32 {
-	for n := lanes / 2; n > 0; n /= 2 {
-		for i := range n {
-			s[i] += s[i+n]
-		}
-	}
-	return s[0]
-}
 
 // The exponential function; _asm/vector.go repeats it step by step. exp(x) is
 // 2^n * exp(r) with n = round(x/ln 2), |r| <= ln(2)/2, and exp(r) a polynomial

@@ -99,76 +99,6 @@ func TestDequantize(t *testing.T) {
 	})
 }
 
-// TestAttention holds the products with keys and values to float64 arithmetic,
-// for head sizes with and without whole vectors.
-func TestAttention(t *testing.T) {
-	eachSet(t, func(t *testing.T, s *Set) {
-		r := newRand(t)
-		var regions [6]*guard.Region
-		for i := range regions {
-			regions[i] = guard.New(t, 4*64*256)
-		}
-		for _, d := range []int{1, 8, 16, 32, 48, 64, 80, 96, 100, 128, 144, 256} {
-			for _, n := range []int{0, 1, 2, 3, 4, 5, 7, 8, 31, 64} {
-				for _, half := range []bool{false, true} {
-					start := r.IntN(2) == 0
-					q := place(regions[0], normals(r, d), start)
-					keys := place(regions[1], normals(r, n*d), start)
-					keys16 := make([]uint16, n*d)
-					s.ToF16(keys16, keys)
-					keys16 = place(regions[2], keys16, start)
-					p := place(regions[3], normals(r, n), start)
-					out := place(regions[4], filled(n, -1), start)
-					before := normals(r, d)
-					acc := place(regions[5], before, start)
-					what := fmt.Sprintf("d=%d n=%d half=%v", d, n, half)
-					if half {
-						s.ScoresF16(q, keys16, n, 0.125, out)
-						s.AccumulateF16(p, keys16, acc)
-						s.FromF16(keys, keys16)
-					} else {
-						s.ScoresF32(q, keys, n, 0.125, out)
-						s.AccumulateF32(p, keys, acc)
-					}
-					for j, v := range out {
-						mustBeClose(t, what+" score", 8*v, q, keys[j*d:(j+1)*d])
-					}
-					for i, v := range acc {
-						column := []float32{before[i]}
-						for j := range n {
-							column = append(column, keys[j*d+i])
-						}
-						mustBeClose(t, what+" sum", v, append([]float32{1}, p...), column)
-					}
-				}
-			}
-		}
-	})
-}
-
-// TestAttentionSameBits computes scores and sums in parts.
-func TestAttentionSameBits(t *testing.T) {
-	const n, d = 23, 64
-	eachSet(t, func(t *testing.T, s *Set) {
-		r := newRand(t)
-		q, p, keys := normals(r, d), normals(r, n), make([]uint16, n*d)
-		s.ToF16(keys, normals(r, n*d))
-		scores, acc := make([]float32, n), make([]float32, d)
-		s.ScoresF16(q, keys, n, 0.3, scores)
-		s.AccumulateF16(p, keys, acc)
-		for step := 1; step < n; step++ {
-			got, sum := make([]float32, n), make([]float32, d)
-			for j := 0; j < n; j += step {
-				m := min(step, n-j)
-				s.ScoresF16(q, keys[j*d:], m, 0.3, got[j:])
-				s.AccumulateF16(p[j:j+m], keys[j*d:], sum)
-			}
-			mustSame(t, "scores", got, scores)
-			mustSame(t, "sum", sum, acc)
-		}
-	})
-}
-
 // TestVectorSetsAgree compares the float products of the assembly sets, which
 // share the order of their 16 lanes.
 func TestVectorSetsAgree(t *testing.T) {
@@ -179,7 +109,7 @@ func TestVectorSetsAgree(t *testing.T) {
 	const k, rows, n, d = 96, 21, 8, 80
 	r := newRand(t)
 	sc := NewScratch(k)
-	x, p := normals(r, n*k), normals(r, n)
+	x, qs := normals(r, n*k), NewQueries(1, d)
 	values := make([]uint16, n*d)
 	sets[0].ToF16(values, normals(r, n*d))
 	for f := range formats {
@@ -187,11 +117,12 @@ func TestVectorSetsAgree(t *testing.T) {
 		weights(r, f, w, usual)
 		var want []float32
 		for i, s := range sets {
-			got := make([]float32, n*rows+n+d+k)
+			got := make([]float32, n*rows+d+k)
 			s.MulF(f, w, k, 0, rows, x, n, got, rows, sc)
-			s.ScoresF16(x[:d], values, n, 1, got[n*rows:])
-			s.AccumulateF16(p, values, got[n*rows+n:][:d])
-			s.RMSNorm(got[n*rows+n+d:], x[:k], x[k:2*k], 1e-5)
+			qs.Set(0, x[:d], 1)
+			s.AttendF16(qs, 0, 1, values, values, n)
+			qs.Result(0, got[n*rows:][:d])
+			s.RMSNorm(got[n*rows+d:], x[:k], x[k:2*k], 1e-5)
 			if i == 0 {
 				want = got
 			}

@@ -21,18 +21,14 @@ type kernels interface {
 	mulQ(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, stride int, sc *Scratch)
 	mulF(f Format, w []byte, k, lo, hi int, x []float32, tokens int, out []float32, stride int, sc *Scratch)
 	dequantize(f Format, dst []float32, src []byte)
-	scoresF32(q, keys, out []float32)
-	scoresF16(q []float32, keys []uint16, out []float32)
-	accumulateF32(p, values, acc []float32)
-	accumulateF16(p []float32, values []uint16, acc []float32)
+	attendF32(qs *Queries, lo, hi int, keys, values []float32, n int)
+	attendF16(qs *Queries, lo, hi int, keys, values []uint16, n int)
 	toF16(dst []uint16, src []float32)
 	fromF16(dst []float32, src []uint16)
 	sumSquares(x []float32) float32
 	scaleBy(out, x, weight []float32, factor float32)
 	siluGate(gate, up []float32)
 	add(dst, src []float32)
-	maximum(x []float32) float32
-	expSum(x []float32, shift float32) float32
 }
 
 // candidate is a set that this program has code for.

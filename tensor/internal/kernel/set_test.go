@@ -85,11 +85,13 @@ func TestMismatch(t *testing.T) {
 			"unknown format":    func() { s.Dequantize(9, f[:32], w[:34]) },
 			"Acts":              func() { NewActs(1, 33) },
 			"Scratch":           func() { NewScratch(31) },
-			"ScoresF16 keys":    func() { s.ScoresF16(f[:64], h, 3, 1, f) },
-			"ScoresF32 out":     func() { s.ScoresF32(f[:64], f, 2, 1, f[:1]) },
-			"AccumulateF16":     func() { s.AccumulateF16(f[:3], h, f[:64]) },
-			"AccumulateF32":     func() { s.AccumulateF32(f[:3], f, f[:64]) },
-			"AccumulateF32 d=0": func() { s.AccumulateF32(f[:3], f, nil) },
+			"attention keys":    func() { s.AttendF16(NewQueries(1, 64), 0, 1, h[:64], h, 1) },
+			"attention values":  func() { s.AttendF32(NewQueries(1, 32), 0, 1, f, f[:31], 1) },
+			"attention block":   func() { s.AttendF32(NewQueries(1, 1), 0, 1, f, f, BlockKeys+1) },
+			"attention queries": func() { s.AttendF32(NewQueries(1, 8), 0, 2, f, f, 1) },
+			"query":             func() { NewQueries(1, 8).Set(0, f[:7], 1) },
+			"result":            func() { NewQueries(1, 8).Result(0, f[:9]) },
+			"widen":             func() { s.Widen(NewQueries(1, 64), h[:64], h, 1) },
 			"ToF16":             func() { s.ToF16(h[:3], f[:4]) },
 			"FromF16":           func() { s.FromF16(f[:3], h[:4]) },
 			"RMSNorm":           func() { s.RMSNorm(f[:3], f[:3], f[:4], 0) },
@@ -114,7 +116,7 @@ func TestMismatch(t *testing.T) {
 // TestAllocs holds what runs for every token to no allocation at all.
 func TestAllocs(t *testing.T) {
 	const k, rows, n = 64, 20, 18
-	x, out, acc, p := make([]float32, n*k), make([]float32, n*rows), make([]float32, k), make([]float32, n)
+	x, out, acc, qs := make([]float32, n*k), make([]float32, n*rows), make([]float32, k), NewQueries(1, k)
 	h := make([]uint16, n*k)
 	sc := NewScratch(k)
 	w := make([]byte, rows*F32.RowBytes(k))
@@ -131,16 +133,15 @@ func TestAllocs(t *testing.T) {
 			}
 			many.Reset(n, k)
 			s.Quantize(many, x, 0, n)
-			s.ScoresF16(acc, h, n, 1, p)
-			s.ScoresF32(acc, x, n, 1, p)
-			s.AccumulateF16(p, h, acc)
-			s.AccumulateF32(p, x, acc)
+			qs.Set(0, acc, 1)
+			s.AttendF16(qs, 0, 1, h, h, n-2)
+			s.AttendF32(qs, 0, 1, x, x, n-2)
+			qs.Result(0, acc)
 			s.ToF16(h, x)
 			s.FromF16(x, h)
 			s.RMSNorm(acc, acc, x[:k], 1e-5)
 			s.SiLUGate(acc, x[:k])
 			s.Add(acc, x[:k])
-			s.ExpSum(p, s.Max(p))
 			s.RopePairs(acc, x[:8], x[:8])
 			s.RopeHalves(acc, x[:8], x[:8])
 		})

@@ -14,8 +14,8 @@ func avx2() {
 		for _, shape := range [][2]int{{4, 1}, {1, 1}, {2, 2}, {1, 2}, {2, 3}, {1, 3}} {
 			dot(wide8, f, shape[0], shape[1])
 		}
-		accumulate(wide8, f)
 	}
+	attention()
 	vectors()
 	dequantize()
 }

@@ -25,7 +25,6 @@ func avx512() {
 			dot(wide16, f, 4, n)
 			dot(wide16, f, 1, n)
 		}
-		accumulate(wide16, f)
 	}
 }
 

@@ -129,48 +129,6 @@ func vectors() {
 		c.VMOVUPS(v, at(dst, 0))
 	})
 	leave()
-
-	function("expSumAVX2", "vecArgs", "sets dst to exp(dst-factor) and adds it to the lanes.")
-	o = args()
-	c.VBROADCASTSS(o.at("factor"), factor)
-	dst, n = o.load("dst"), o.load("n")
-	sums := o.load("lanes")
-	acc := ymms(2)
-	for h := range acc {
-		c.VMOVUPS(at(sums, 32*h), acc[h])
-	}
-	loop(16, []reg.GPVirtual{dst}, []int{64}, n, func() {
-		for h := range acc {
-			v := c.YMM()
-			c.VMOVUPS(at(dst, 32*h), v)
-			c.VSUBPS(factor, v, v)
-			v = exp(v)
-			c.VMOVUPS(v, at(dst, 32*h))
-			c.VADDPS(v, acc[h], acc[h])
-		}
-	})
-	for h := range acc {
-		c.VMOVUPS(acc[h], at(sums, 32*h))
-	}
-	leave()
-
-	function("maxAVX2", "vecArgs", "raises the lanes to the elements of x that are larger.")
-	o = args()
-	x, n, sums = o.load("x"), o.load("n"), o.load("lanes")
-	for h := range acc {
-		c.VMOVUPS(at(sums, 32*h), acc[h])
-	}
-	loop(16, []reg.GPVirtual{x}, []int{64}, n, func() {
-		for h := range acc {
-			v := c.YMM()
-			c.VMOVUPS(at(x, 32*h), v)
-			c.VMAXPS(acc[h], v, acc[h]) // the lane stays where v is NaN
-		}
-	})
-	for h := range acc {
-		c.VMOVUPS(acc[h], at(sums, 32*h))
-	}
-	leave()
 }
 
 // dequantize generates the widening of quantised blocks; n counts elements.

@@ -1,0 +1,195 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/dunlin-go/dunlin/internal/guard"
+)
+
+// attention is random queries, keys and values for tests.
+type attention struct {
+	queries, d, n    int
+	q                []float32
+	keys, values     []uint16 // [key][d], up to whole blocks
+	keys32, values32 []float32
+	scale            float32
+}
+
+func newAttention(r *rand.Rand, queries, d, n int) *attention {
+	a := &attention{queries: queries, d: d, n: n, q: normals(r, queries*d), scale: float32(1 / math.Sqrt(float64(d)))}
+	size := (n + BlockKeys - 1) / BlockKeys * BlockKeys * d
+	a.keys, a.values = make([]uint16, size), make([]uint16, size)
+	a.keys32, a.values32 = normals(r, size), normals(r, size)
+	for i := n * d; i < size; i++ { // what nobody may see
+		a.keys32[i], a.values32[i] = float32(math.NaN()), float32(math.Inf(1))
+	}
+	for _, p := range []struct {
+		h []uint16
+		f []float32
+	}{{a.keys, a.keys32}, {a.values, a.values32}} {
+		genericSet.ToF16(p.h, p.f)
+		genericSet.FromF16(p.f, p.h)
+	}
+	return a
+}
+
+// run lets the queries [lo, hi) attend to all keys, whose blocks it puts into
+// guarded memory where there is some.
+func (a *attention) run(s *Set, lo, hi int, half bool, regions *[2]*guard.Region) []float32 {
+	qs := NewQueries(hi-lo, a.d)
+	for i := range hi - lo {
+		qs.Set(i, a.q[(lo+i)*a.d:][:a.d], a.scale)
+	}
+	for first := 0; first < a.n; first += BlockKeys {
+		n := min(BlockKeys, a.n-first)
+		from, to, end := first*a.d, (first+(n+3)&^3)*a.d, (first+n)*a.d
+		if half {
+			k, v := a.keys[from:to], a.values[from:end]
+			if regions != nil {
+				k, v = place(regions[0], k, n%2 == 0), place(regions[1], v, n%2 == 0)
+			}
+			s.AttendF16(qs, 0, hi-lo, k, v, n)
+			continue
+		}
+		k, v := a.keys32[from:to], a.values32[from:end]
+		if regions != nil {
+			k, v = place(regions[0], k, n%2 == 0), place(regions[1], v, n%2 == 0)
+		}
+		s.AttendF32(qs, 0, hi-lo, k, v, n)
+	}
+	out := make([]float32, (hi-lo)*a.d)
+	for i := range hi - lo {
+		qs.Result(i, out[i*a.d:][:a.d])
+	}
+	return out
+}
+
+// check compares the attention of query i with float64 arithmetic.
+func (a *attention) check(t *testing.T, what string, i int, got []float32) {
+	t.Helper()
+	q := a.q[i*a.d:][:a.d]
+	scores, top, wrong := make([]float64, a.n), math.Inf(-1), 0.0
+	for j := range scores {
+		var size float64
+		for e, v := range q {
+			p := float64(v) * float64(a.keys32[j*a.d+e]) * float64(a.scale)
+			scores[j] += p
+			size += math.Abs(p)
+		}
+		top = max(top, scores[j])
+		wrong = max(wrong, float64(a.d+3)*eps*size)
+	}
+	var sum float64
+	for j, s := range scores {
+		scores[j] = math.Exp(s - top)
+		sum += scores[j]
+	}
+	for e := range a.d {
+		var want, size float64
+		for j, p := range scores {
+			want += p / sum * float64(a.values32[j*a.d+e])
+			size += p / sum * math.Abs(float64(a.values32[j*a.d+e]))
+		}
+		// Errors of a score and of its distance from the top multiply a weight
+		// above and below the line; then come the roundings of two sums.
+		bound := size * (2*(2*wrong+(10+20)*eps) + float64(2*a.n+10)*eps)
+		if !(math.Abs(float64(got[e])-want) <= bound) {
+			t.Fatalf("%s: element %d of query %d is %g, want %g within %g", what, e, i, got[e], want, bound)
+		}
+	}
+}
+
+// TestAttention holds the attention to float64 arithmetic, and to the same
+// bits whatever other queries there are and whether the block was widened
+// before, for heads with and without whole vectors.
+func TestAttention(t *testing.T) {
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		regions := [2]*guard.Region{guard.New(t, 4*BlockKeys*256), guard.New(t, 4*BlockKeys*256)}
+		for _, d := range []int{1, 8, 16, 24, 32, 40, 64, 80, 96, 100, 128, 256} {
+			for _, n := range []int{1, 2, 3, 4, 5, 31, 32, 33, 64, 100} {
+				a := newAttention(r, 1+r.IntN(8), d, n)
+				what := fmt.Sprintf("d=%d n=%d queries=%d", d, n, a.queries)
+				want := a.run(s, 0, a.queries, false, &regions)
+				mustSame(t, what+" float16", a.run(s, 0, a.queries, true, &regions), want)
+				for i := range a.queries {
+					alone := a.run(s, i, i+1, r.IntN(2) == 0, nil)
+					mustSame(t, what+" alone", alone, want[i*d:(i+1)*d])
+					a.check(t, what, i, alone)
+				}
+			}
+		}
+	})
+}
+
+// TestWiden holds the widened block to the float16 one.
+func TestWiden(t *testing.T) {
+	eachSet(t, func(t *testing.T, s *Set) {
+		for _, n := range []int{1, 7, BlockKeys} {
+			a := newAttention(newRand(t), 1, 24, n)
+			k, v := s.Widen(NewQueries(1, a.d), a.keys, a.values, n)
+			mustSame(t, "keys", k[:n*a.d], a.keys32[:n*a.d])
+			mustSame(t, "values", v[:n*a.d], a.values32[:n*a.d])
+		}
+	})
+}
+
+// TestFoldScores compares the weights of each set with portable Go's, bit for
+// bit, for scores of all sizes and kinds.
+func TestFoldScores(t *testing.T) {
+	const d, queries = 8, 5
+	kinds := []float32{0, 1, -1, 100, -100, 1e30, -1e30, float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN())}
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		unit := make([]float32, BlockKeys*d) // keys whose products are the queries' first element times theirs
+		values := make([]float32, BlockKeys*d)
+		for range 300 {
+			qs, want := NewQueries(queries, d), NewQueries(queries, d)
+			for i := range queries {
+				q := make([]float32, d)
+				q[0] = kinds[1+r.IntN(4)]
+				qs.Set(i, q, 1)
+				want.Set(i, q, 1)
+			}
+			for range 1 + r.IntN(4) {
+				n := 1 + r.IntN(BlockKeys)
+				for j := range n {
+					unit[j*d] = float32(r.NormFloat64())
+					if r.IntN(20) == 0 {
+						unit[j*d] = kinds[r.IntN(len(kinds))]
+					}
+				}
+				s.AttendF32(qs, 0, queries, unit, values, n)
+				genericSet.AttendF32(want, 0, queries, unit, values, n)
+			}
+			mustSame(t, "tops", qs.tops, want.tops)
+			mustSame(t, "sums", qs.sums, want.sums)
+			mustSame(t, "factors", qs.factors, want.factors)
+			mustSame(t, "weights", qs.scores, want.scores)
+		}
+	})
+}
+
+// TestQueriesBytes holds the price to what is allocated.
+func TestQueriesBytes(t *testing.T) {
+	qs := NewQueries(24, 64)
+	var n int64
+	for _, s := range [][]float32{qs.q, qs.acc, qs.scores, qs.tops, qs.sums, qs.factors, qs.keys, qs.values} {
+		n += 4 * int64(len(s))
+	}
+	if got := QueriesBytes(24, 64); got < n || got > n+5*alignment {
+		t.Errorf("price %d, allocated %d", got, n)
+	}
+	for _, tc := range [][2]int{{-1, 1}, {1, -1}, {math.MaxInt, 2}, {2, math.MaxInt}} {
+		if got := QueriesBytes(tc[0], tc[1]); got != math.MaxInt64 {
+			t.Errorf("%v queries are priced %d", tc, got)
+		}
+	}
+	if !slices.Equal(qs.sums, make([]float32, 24)) {
+		t.Error("new queries aren't empty")
+	}
+}
