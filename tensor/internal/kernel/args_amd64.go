@@ -40,6 +40,8 @@ type dotArgs struct {
 	n      int
 	out    unsafe.Pointer // [token][row]
 	stride int
+	far    int // as in mulArgs
+	near   int
 }
 
 // attendArgs are the operands of a block's attention: d is a multiple of 8, n

@@ -29,15 +29,15 @@ func (avx2) mulQ(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, stri
 }
 
 var dotF32AVX2 = dotKernels{tokens: 3, by: [7]dotShape{
-	1: {4, dotF32r4t1AVX2, dotF32r1t1AVX2},
-	2: {2, dotF32r2t2AVX2, dotF32r1t2AVX2},
-	3: {2, dotF32r2t3AVX2, dotF32r1t3AVX2},
+	1: {8, dotF32r8t1AVX2, dotF32r1t1AVX2},
+	2: {4, dotF32r4t2AVX2, dotF32r1t2AVX2},
+	3: {4, dotF32r4t3AVX2, dotF32r1t3AVX2},
 }}
 
 var dotF16AVX2 = dotKernels{tokens: 3, by: [7]dotShape{
-	1: {4, dotF16r4t1AVX2, dotF16r1t1AVX2},
-	2: {2, dotF16r2t2AVX2, dotF16r1t2AVX2},
-	3: {2, dotF16r2t3AVX2, dotF16r1t3AVX2},
+	1: {8, dotF16r8t1AVX2, dotF16r1t1AVX2},
+	2: {4, dotF16r4t2AVX2, dotF16r1t2AVX2},
+	3: {4, dotF16r4t3AVX2, dotF16r1t3AVX2},
 }}
 
 func (avx2) mulF(f Format, w []byte, k, lo, hi int, x []float32, tokens int, out []float32, stride int, sc *Scratch) {

@@ -2774,21 +2774,26 @@ block:
 	VZEROUPPER
 	RET
 
-// func dotF32r4t1AVX2(a *dotArgs)
-// Requires: AVX, FMA3
-TEXT ·dotF32r4t1AVX2(SB), NOSPLIT, $0-8
+// func dotF32r8t1AVX2(a *dotArgs)
+// Requires: AVX, FMA3, MMX+
+TEXT ·dotF32r8t1AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 48(AX), DX
 	MOVQ (AX), BX
-	MOVQ 8(AX), SI
-	LEAQ (BX)(SI*2), DI
-	ADDQ SI, DI
+	MOVQ 64(AX), SI
+	MOVQ 72(AX), DI
+	ADDQ BX, SI
+	MOVQ 8(AX), R8
+	LEAQ (BX)(R8*2), R9
+	ADDQ R8, R9
+	LEAQ (R9)(R8*2), R10
+	ADDQ R8, R10
 	MOVQ 32(AX), AX
 
 group:
 	MOVQ   a+0(FP), AX
-	MOVQ   24(AX), R8
+	MOVQ   24(AX), R11
 	MOVQ   40(AX), AX
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
@@ -2800,68 +2805,75 @@ group:
 	VXORPS Y7, Y7, Y7
 
 elements:
-	VMOVUPS      (R8), Y8
+	PREFETCHT1   (SI)
+	PREFETCHT0   (SI)(DI*1)
+	PREFETCHT1   64(SI)
+	PREFETCHT0   64(SI)(DI*1)
+	PREFETCHT1   128(SI)
+	PREFETCHT0   128(SI)(DI*1)
+	PREFETCHT1   192(SI)
+	PREFETCHT0   192(SI)(DI*1)
+	ADDQ         $+256, SI
+	VMOVUPS      (R11), Y8
 	VMOVUPS      (BX), Y9
 	VFMADD231PS  Y9, Y8, Y0
-	VMOVUPS      (BX)(SI*1), Y9
-	VFMADD231PS  Y9, Y8, Y2
-	VMOVUPS      (BX)(SI*2), Y9
-	VFMADD231PS  Y9, Y8, Y4
-	VMOVUPS      (DI), Y9
-	VFMADD231PS  Y9, Y8, Y6
-	VMOVUPS      32(R8), Y8
-	VMOVUPS      32(BX), Y9
+	VMOVUPS      (BX)(R8*1), Y9
 	VFMADD231PS  Y9, Y8, Y1
-	VMOVUPS      32(BX)(SI*1), Y9
+	VMOVUPS      (BX)(R8*2), Y9
+	VFMADD231PS  Y9, Y8, Y2
+	VMOVUPS      (R9), Y9
 	VFMADD231PS  Y9, Y8, Y3
-	VMOVUPS      32(BX)(SI*2), Y9
+	VMOVUPS      (R9)(R8*1), Y9
+	VFMADD231PS  Y9, Y8, Y4
+	VMOVUPS      (R9)(R8*2), Y9
 	VFMADD231PS  Y9, Y8, Y5
-	VMOVUPS      32(DI), Y9
+	VMOVUPS      (R10), Y9
+	VFMADD231PS  Y9, Y8, Y6
+	VMOVUPS      (R10)(R8*1), Y9
 	VFMADD231PS  Y9, Y8, Y7
-	ADDQ         $+64, BX
-	ADDQ         $+64, DI
-	ADDQ         $+64, R8
-	SUBQ         $0x10, AX
+	ADDQ         $+32, BX
+	ADDQ         $+32, R9
+	ADDQ         $+32, R10
+	ADDQ         $+32, R11
+	SUBQ         $0x08, AX
 	JNZ          elements
 	MOVQ         DX, AX
+	VUNPCKLPS    Y1, Y0, Y8
+	VUNPCKHPS    Y1, Y0, Y0
+	VADDPS       Y0, Y8, Y8
+	VUNPCKLPS    Y3, Y2, Y0
+	VUNPCKHPS    Y3, Y2, Y1
 	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (AX)
-	VADDPS       Y3, Y2, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 4(AX)
-	VADDPS       Y5, Y4, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 8(AX)
-	VADDPS       Y7, Y6, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 12(AX)
-	ADDQ         $0x10, DX
-	ADDQ         SI, BX
-	ADDQ         SI, BX
-	ADDQ         SI, BX
-	LEAQ         (BX)(SI*2), DI
-	ADDQ         SI, DI
+	VUNPCKLPD    Y0, Y8, Y1
+	VUNPCKHPD    Y0, Y8, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVUPS      X0, (AX)
+	VUNPCKLPS    Y5, Y4, Y0
+	VUNPCKHPS    Y5, Y4, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPS    Y7, Y6, Y1
+	VUNPCKHPS    Y7, Y6, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVUPS      X0, 16(AX)
+	ADDQ         $0x20, DX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	LEAQ         (BX)(R8*2), R9
+	ADDQ         R8, R9
+	LEAQ         (R9)(R8*2), R10
+	ADDQ         R8, R10
 	DECQ         CX
 	JNZ          group
 	VZEROUPPER
@@ -2874,6 +2886,9 @@ TEXT ·dotF32r1t1AVX2(SB), NOSPLIT, $0-8
 	MOVQ 16(AX), CX
 	MOVQ 48(AX), DX
 	MOVQ (AX), BX
+	MOVQ 64(AX), SI
+	MOVQ 72(AX), DI
+	ADDQ BX, SI
 	MOVQ 8(AX), SI
 	MOVQ 32(AX), AX
 
@@ -2882,27 +2897,27 @@ group:
 	MOVQ   24(AX), SI
 	MOVQ   40(AX), AX
 	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
 
 elements:
-	VMOVUPS      (BX), Y2
-	VMOVUPS      (SI), Y3
-	VFMADD231PS  Y3, Y2, Y0
-	VMOVUPS      32(BX), Y2
-	VMOVUPS      32(SI), Y3
-	VFMADD231PS  Y3, Y2, Y1
-	ADDQ         $+64, BX
-	ADDQ         $+64, SI
-	SUBQ         $0x10, AX
+	VMOVUPS      (BX), Y1
+	VMOVUPS      (SI), Y2
+	VFMADD231PS  Y2, Y1, Y0
+	ADDQ         $+32, BX
+	ADDQ         $+32, SI
+	SUBQ         $0x08, AX
 	JNZ          elements
 	MOVQ         DX, AX
+	VUNPCKLPS    Y0, Y0, Y1
+	VUNPCKHPS    Y0, Y0, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPS    Y0, Y0, Y2
+	VUNPCKHPS    Y0, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VUNPCKLPD    Y2, Y1, Y0
+	VUNPCKHPD    Y2, Y1, Y1
 	VADDPS       Y1, Y0, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
 	VMOVSS       X1, (AX)
 	ADDQ         $0x04, DX
 	DECQ         CX
@@ -2910,20 +2925,22 @@ elements:
 	VZEROUPPER
 	RET
 
-// func dotF32r2t2AVX2(a *dotArgs)
+// func dotF32r4t2AVX2(a *dotArgs)
 // Requires: AVX, FMA3
-TEXT ·dotF32r2t2AVX2(SB), NOSPLIT, $0-8
+TEXT ·dotF32r4t2AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 48(AX), DX
 	MOVQ (AX), BX
 	MOVQ 8(AX), SI
+	LEAQ (BX)(SI*2), DI
+	ADDQ SI, DI
 	MOVQ 32(AX), AX
 
 group:
-	MOVQ   a+0(FP), DI
-	MOVQ   24(DI), R8
-	MOVQ   40(DI), DI
+	MOVQ   a+0(FP), R8
+	MOVQ   24(R8), R9
+	MOVQ   40(R8), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -2934,63 +2951,58 @@ group:
 	VXORPS Y7, Y7, Y7
 
 elements:
-	VMOVUPS      (BX), Y8
-	VMOVUPS      (BX)(SI*1), Y9
-	VMOVUPS      (R8), Y10
+	VMOVUPS      (R9), Y8
+	VMOVUPS      (R9)(AX*1), Y9
+	VMOVUPS      (BX), Y10
 	VFMADD231PS  Y10, Y8, Y0
 	VFMADD231PS  Y10, Y9, Y4
-	VMOVUPS      (R8)(AX*1), Y10
-	VFMADD231PS  Y10, Y8, Y2
-	VFMADD231PS  Y10, Y9, Y6
-	VMOVUPS      32(BX), Y8
-	VMOVUPS      32(BX)(SI*1), Y9
-	VMOVUPS      32(R8), Y10
+	VMOVUPS      (BX)(SI*1), Y10
 	VFMADD231PS  Y10, Y8, Y1
 	VFMADD231PS  Y10, Y9, Y5
-	VMOVUPS      32(R8)(AX*1), Y10
+	VMOVUPS      (BX)(SI*2), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y6
+	VMOVUPS      (DI), Y10
 	VFMADD231PS  Y10, Y8, Y3
 	VFMADD231PS  Y10, Y9, Y7
-	ADDQ         $+64, BX
-	ADDQ         $+64, R8
-	SUBQ         $0x10, DI
+	ADDQ         $+32, BX
+	ADDQ         $+32, DI
+	ADDQ         $+32, R9
+	SUBQ         $0x08, R8
 	JNZ          elements
 	MOVQ         DX, DI
+	VUNPCKLPS    Y1, Y0, Y8
+	VUNPCKHPS    Y1, Y0, Y0
+	VADDPS       Y0, Y8, Y8
+	VUNPCKLPS    Y3, Y2, Y0
+	VUNPCKHPS    Y3, Y2, Y1
 	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (DI)
-	VADDPS       Y5, Y4, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 4(DI)
+	VUNPCKLPD    Y0, Y8, Y1
+	VUNPCKHPD    Y0, Y8, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVUPS      X0, (DI)
 	MOVQ         a+0(FP), R8
 	ADDQ         56(R8), DI
-	VADDPS       Y3, Y2, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (DI)
-	VADDPS       Y7, Y6, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 4(DI)
-	ADDQ         $0x08, DX
+	VUNPCKLPS    Y5, Y4, Y0
+	VUNPCKHPS    Y5, Y4, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPS    Y7, Y6, Y1
+	VUNPCKHPS    Y7, Y6, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVUPS      X0, (DI)
+	ADDQ         $0x10, DX
 	ADDQ         SI, BX
+	ADDQ         SI, BX
+	ADDQ         SI, BX
+	LEAQ         (BX)(SI*2), DI
+	ADDQ         SI, DI
 	DECQ         CX
 	JNZ          group
 	VZEROUPPER
@@ -3012,63 +3024,66 @@ group:
 	MOVQ   40(SI), SI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
 
 elements:
-	VMOVUPS      (BX), Y4
-	VMOVUPS      (DI), Y5
-	VFMADD231PS  Y5, Y4, Y0
-	VMOVUPS      (DI)(AX*1), Y5
-	VFMADD231PS  Y5, Y4, Y2
-	VMOVUPS      32(BX), Y4
-	VMOVUPS      32(DI), Y5
-	VFMADD231PS  Y5, Y4, Y1
-	VMOVUPS      32(DI)(AX*1), Y5
-	VFMADD231PS  Y5, Y4, Y3
-	ADDQ         $+64, BX
-	ADDQ         $+64, DI
-	SUBQ         $0x10, SI
+	VMOVUPS      (BX), Y2
+	VMOVUPS      (DI), Y3
+	VFMADD231PS  Y3, Y2, Y0
+	VMOVUPS      (DI)(AX*1), Y3
+	VFMADD231PS  Y3, Y2, Y1
+	ADDQ         $+32, BX
+	ADDQ         $+32, DI
+	SUBQ         $0x08, SI
 	JNZ          elements
 	MOVQ         DX, SI
-	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (SI)
+	VUNPCKLPS    Y0, Y0, Y2
+	VUNPCKHPS    Y0, Y0, Y3
+	VADDPS       Y3, Y2, Y2
+	VUNPCKLPS    Y0, Y0, Y3
+	VUNPCKHPS    Y0, Y0, Y0
+	VADDPS       Y0, Y3, Y3
+	VUNPCKLPD    Y3, Y2, Y0
+	VUNPCKHPD    Y3, Y2, Y2
+	VADDPS       Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X2
+	VADDPS       X2, X0, X2
+	VMOVSS       X2, (SI)
 	MOVQ         a+0(FP), DI
 	ADDQ         56(DI), SI
-	VADDPS       Y3, Y2, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (SI)
+	VUNPCKLPS    Y1, Y1, Y0
+	VUNPCKHPS    Y1, Y1, Y2
+	VADDPS       Y2, Y0, Y0
+	VUNPCKLPS    Y1, Y1, Y2
+	VUNPCKHPS    Y1, Y1, Y1
+	VADDPS       Y1, Y2, Y2
+	VUNPCKLPD    Y2, Y0, Y1
+	VUNPCKHPD    Y2, Y0, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVSS       X0, (SI)
 	ADDQ         $0x04, DX
 	DECQ         CX
 	JNZ          group
 	VZEROUPPER
 	RET
 
-// func dotF32r2t3AVX2(a *dotArgs)
+// func dotF32r4t3AVX2(a *dotArgs)
 // Requires: AVX, FMA3
-TEXT ·dotF32r2t3AVX2(SB), NOSPLIT, $0-8
+TEXT ·dotF32r4t3AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 48(AX), DX
 	MOVQ (AX), BX
 	MOVQ 8(AX), SI
+	LEAQ (BX)(SI*2), DI
+	ADDQ SI, DI
 	MOVQ 32(AX), AX
 
 group:
-	MOVQ   a+0(FP), DI
-	MOVQ   24(DI), R8
-	MOVQ   40(DI), DI
+	MOVQ   a+0(FP), R8
+	MOVQ   24(R8), R9
+	MOVQ   40(R8), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -3083,87 +3098,77 @@ group:
 	VXORPS Y11, Y11, Y11
 
 elements:
-	VMOVUPS      (BX), Y12
-	VMOVUPS      (BX)(SI*1), Y13
-	VMOVUPS      (R8), Y14
-	VFMADD231PS  Y14, Y12, Y0
-	VFMADD231PS  Y14, Y13, Y6
-	VMOVUPS      (R8)(AX*1), Y14
-	VFMADD231PS  Y14, Y12, Y2
-	VFMADD231PS  Y14, Y13, Y8
-	VMOVUPS      (R8)(AX*2), Y14
-	VFMADD231PS  Y14, Y12, Y4
-	VFMADD231PS  Y14, Y13, Y10
-	VMOVUPS      32(BX), Y12
-	VMOVUPS      32(BX)(SI*1), Y13
-	VMOVUPS      32(R8), Y14
-	VFMADD231PS  Y14, Y12, Y1
-	VFMADD231PS  Y14, Y13, Y7
-	VMOVUPS      32(R8)(AX*1), Y14
-	VFMADD231PS  Y14, Y12, Y3
-	VFMADD231PS  Y14, Y13, Y9
-	VMOVUPS      32(R8)(AX*2), Y14
-	VFMADD231PS  Y14, Y12, Y5
-	VFMADD231PS  Y14, Y13, Y11
-	ADDQ         $+64, BX
-	ADDQ         $+64, R8
-	SUBQ         $0x10, DI
+	VMOVUPS      (R9), Y12
+	VMOVUPS      (R9)(AX*1), Y13
+	VMOVUPS      (R9)(AX*2), Y14
+	VMOVUPS      (BX), Y15
+	VFMADD231PS  Y15, Y12, Y0
+	VFMADD231PS  Y15, Y13, Y4
+	VFMADD231PS  Y15, Y14, Y8
+	VMOVUPS      (BX)(SI*1), Y15
+	VFMADD231PS  Y15, Y12, Y1
+	VFMADD231PS  Y15, Y13, Y5
+	VFMADD231PS  Y15, Y14, Y9
+	VMOVUPS      (BX)(SI*2), Y15
+	VFMADD231PS  Y15, Y12, Y2
+	VFMADD231PS  Y15, Y13, Y6
+	VFMADD231PS  Y15, Y14, Y10
+	VMOVUPS      (DI), Y15
+	VFMADD231PS  Y15, Y12, Y3
+	VFMADD231PS  Y15, Y13, Y7
+	VFMADD231PS  Y15, Y14, Y11
+	ADDQ         $+32, BX
+	ADDQ         $+32, DI
+	ADDQ         $+32, R9
+	SUBQ         $0x08, R8
 	JNZ          elements
 	MOVQ         DX, DI
+	VUNPCKLPS    Y1, Y0, Y12
+	VUNPCKHPS    Y1, Y0, Y0
+	VADDPS       Y0, Y12, Y12
+	VUNPCKLPS    Y3, Y2, Y0
+	VUNPCKHPS    Y3, Y2, Y1
 	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (DI)
-	VADDPS       Y7, Y6, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 4(DI)
+	VUNPCKLPD    Y0, Y12, Y1
+	VUNPCKHPD    Y0, Y12, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVUPS      X0, (DI)
 	MOVQ         a+0(FP), R8
 	ADDQ         56(R8), DI
-	VADDPS       Y3, Y2, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (DI)
-	VADDPS       Y9, Y8, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 4(DI)
+	VUNPCKLPS    Y5, Y4, Y0
+	VUNPCKHPS    Y5, Y4, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPS    Y7, Y6, Y1
+	VUNPCKHPS    Y7, Y6, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVUPS      X0, (DI)
 	MOVQ         a+0(FP), R8
 	ADDQ         56(R8), DI
-	VADDPS       Y5, Y4, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (DI)
-	VADDPS       Y11, Y10, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 4(DI)
-	ADDQ         $0x08, DX
+	VUNPCKLPS    Y9, Y8, Y0
+	VUNPCKHPS    Y9, Y8, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPS    Y11, Y10, Y1
+	VUNPCKHPS    Y11, Y10, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVUPS      X0, (DI)
+	ADDQ         $0x10, DX
 	ADDQ         SI, BX
+	ADDQ         SI, BX
+	ADDQ         SI, BX
+	LEAQ         (BX)(SI*2), DI
+	ADDQ         SI, DI
 	DECQ         CX
 	JNZ          group
 	VZEROUPPER
@@ -3186,79 +3191,86 @@ group:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
 
 elements:
-	VMOVUPS      (BX), Y6
-	VMOVUPS      (DI), Y7
-	VFMADD231PS  Y7, Y6, Y0
-	VMOVUPS      (DI)(AX*1), Y7
-	VFMADD231PS  Y7, Y6, Y2
-	VMOVUPS      (DI)(AX*2), Y7
-	VFMADD231PS  Y7, Y6, Y4
-	VMOVUPS      32(BX), Y6
-	VMOVUPS      32(DI), Y7
-	VFMADD231PS  Y7, Y6, Y1
-	VMOVUPS      32(DI)(AX*1), Y7
-	VFMADD231PS  Y7, Y6, Y3
-	VMOVUPS      32(DI)(AX*2), Y7
-	VFMADD231PS  Y7, Y6, Y5
-	ADDQ         $+64, BX
-	ADDQ         $+64, DI
-	SUBQ         $0x10, SI
+	VMOVUPS      (BX), Y3
+	VMOVUPS      (DI), Y4
+	VFMADD231PS  Y4, Y3, Y0
+	VMOVUPS      (DI)(AX*1), Y4
+	VFMADD231PS  Y4, Y3, Y1
+	VMOVUPS      (DI)(AX*2), Y4
+	VFMADD231PS  Y4, Y3, Y2
+	ADDQ         $+32, BX
+	ADDQ         $+32, DI
+	SUBQ         $0x08, SI
 	JNZ          elements
 	MOVQ         DX, SI
+	VUNPCKLPS    Y0, Y0, Y3
+	VUNPCKHPS    Y0, Y0, Y4
+	VADDPS       Y4, Y3, Y3
+	VUNPCKLPS    Y0, Y0, Y4
+	VUNPCKHPS    Y0, Y0, Y0
+	VADDPS       Y0, Y4, Y4
+	VUNPCKLPD    Y4, Y3, Y0
+	VUNPCKHPD    Y4, Y3, Y3
+	VADDPS       Y3, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X3
+	VADDPS       X3, X0, X3
+	VMOVSS       X3, (SI)
+	MOVQ         a+0(FP), DI
+	ADDQ         56(DI), SI
+	VUNPCKLPS    Y1, Y1, Y0
+	VUNPCKHPS    Y1, Y1, Y3
+	VADDPS       Y3, Y0, Y0
+	VUNPCKLPS    Y1, Y1, Y3
+	VUNPCKHPS    Y1, Y1, Y1
+	VADDPS       Y1, Y3, Y3
+	VUNPCKLPD    Y3, Y0, Y1
+	VUNPCKHPD    Y3, Y0, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVSS       X0, (SI)
+	MOVQ         a+0(FP), DI
+	ADDQ         56(DI), SI
+	VUNPCKLPS    Y2, Y2, Y0
+	VUNPCKHPS    Y2, Y2, Y1
 	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (SI)
-	MOVQ         a+0(FP), DI
-	ADDQ         56(DI), SI
-	VADDPS       Y3, Y2, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (SI)
-	MOVQ         a+0(FP), DI
-	ADDQ         56(DI), SI
-	VADDPS       Y5, Y4, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (SI)
+	VUNPCKLPS    Y2, Y2, Y1
+	VUNPCKHPS    Y2, Y2, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVSS       X0, (SI)
 	ADDQ         $0x04, DX
 	DECQ         CX
 	JNZ          group
 	VZEROUPPER
 	RET
 
-// func dotF16r4t1AVX2(a *dotArgs)
-// Requires: AVX, F16C, FMA3
-TEXT ·dotF16r4t1AVX2(SB), NOSPLIT, $0-8
+// func dotF16r8t1AVX2(a *dotArgs)
+// Requires: AVX, F16C, FMA3, MMX+
+TEXT ·dotF16r8t1AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 48(AX), DX
 	MOVQ (AX), BX
-	MOVQ 8(AX), SI
-	LEAQ (BX)(SI*2), DI
-	ADDQ SI, DI
+	MOVQ 64(AX), SI
+	MOVQ 72(AX), DI
+	ADDQ BX, SI
+	MOVQ 8(AX), R8
+	LEAQ (BX)(R8*2), R9
+	ADDQ R8, R9
+	LEAQ (R9)(R8*2), R10
+	ADDQ R8, R10
 	MOVQ 32(AX), AX
 
 group:
 	MOVQ   a+0(FP), AX
-	MOVQ   24(AX), R8
+	MOVQ   24(AX), R11
 	MOVQ   40(AX), AX
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
@@ -3270,68 +3282,71 @@ group:
 	VXORPS Y7, Y7, Y7
 
 elements:
-	VMOVUPS      (R8), Y8
+	PREFETCHT1   (SI)
+	PREFETCHT0   (SI)(DI*1)
+	PREFETCHT1   64(SI)
+	PREFETCHT0   64(SI)(DI*1)
+	ADDQ         $+128, SI
+	VMOVUPS      (R11), Y8
 	VCVTPH2PS    (BX), Y9
 	VFMADD231PS  Y9, Y8, Y0
-	VCVTPH2PS    (BX)(SI*1), Y9
-	VFMADD231PS  Y9, Y8, Y2
-	VCVTPH2PS    (BX)(SI*2), Y9
-	VFMADD231PS  Y9, Y8, Y4
-	VCVTPH2PS    (DI), Y9
-	VFMADD231PS  Y9, Y8, Y6
-	VMOVUPS      32(R8), Y8
-	VCVTPH2PS    16(BX), Y9
+	VCVTPH2PS    (BX)(R8*1), Y9
 	VFMADD231PS  Y9, Y8, Y1
-	VCVTPH2PS    16(BX)(SI*1), Y9
+	VCVTPH2PS    (BX)(R8*2), Y9
+	VFMADD231PS  Y9, Y8, Y2
+	VCVTPH2PS    (R9), Y9
 	VFMADD231PS  Y9, Y8, Y3
-	VCVTPH2PS    16(BX)(SI*2), Y9
+	VCVTPH2PS    (R9)(R8*1), Y9
+	VFMADD231PS  Y9, Y8, Y4
+	VCVTPH2PS    (R9)(R8*2), Y9
 	VFMADD231PS  Y9, Y8, Y5
-	VCVTPH2PS    16(DI), Y9
+	VCVTPH2PS    (R10), Y9
+	VFMADD231PS  Y9, Y8, Y6
+	VCVTPH2PS    (R10)(R8*1), Y9
 	VFMADD231PS  Y9, Y8, Y7
-	ADDQ         $+32, BX
-	ADDQ         $+32, DI
-	ADDQ         $+64, R8
-	SUBQ         $0x10, AX
+	ADDQ         $+16, BX
+	ADDQ         $+16, R9
+	ADDQ         $+16, R10
+	ADDQ         $+32, R11
+	SUBQ         $0x08, AX
 	JNZ          elements
 	MOVQ         DX, AX
+	VUNPCKLPS    Y1, Y0, Y8
+	VUNPCKHPS    Y1, Y0, Y0
+	VADDPS       Y0, Y8, Y8
+	VUNPCKLPS    Y3, Y2, Y0
+	VUNPCKHPS    Y3, Y2, Y1
 	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (AX)
-	VADDPS       Y3, Y2, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 4(AX)
-	VADDPS       Y5, Y4, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 8(AX)
-	VADDPS       Y7, Y6, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 12(AX)
-	ADDQ         $0x10, DX
-	ADDQ         SI, BX
-	ADDQ         SI, BX
-	ADDQ         SI, BX
-	LEAQ         (BX)(SI*2), DI
-	ADDQ         SI, DI
+	VUNPCKLPD    Y0, Y8, Y1
+	VUNPCKHPD    Y0, Y8, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVUPS      X0, (AX)
+	VUNPCKLPS    Y5, Y4, Y0
+	VUNPCKHPS    Y5, Y4, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPS    Y7, Y6, Y1
+	VUNPCKHPS    Y7, Y6, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVUPS      X0, 16(AX)
+	ADDQ         $0x20, DX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	LEAQ         (BX)(R8*2), R9
+	ADDQ         R8, R9
+	LEAQ         (R9)(R8*2), R10
+	ADDQ         R8, R10
 	DECQ         CX
 	JNZ          group
 	VZEROUPPER
@@ -3344,6 +3359,9 @@ TEXT ·dotF16r1t1AVX2(SB), NOSPLIT, $0-8
 	MOVQ 16(AX), CX
 	MOVQ 48(AX), DX
 	MOVQ (AX), BX
+	MOVQ 64(AX), SI
+	MOVQ 72(AX), DI
+	ADDQ BX, SI
 	MOVQ 8(AX), SI
 	MOVQ 32(AX), AX
 
@@ -3352,27 +3370,27 @@ group:
 	MOVQ   24(AX), SI
 	MOVQ   40(AX), AX
 	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
 
 elements:
-	VCVTPH2PS    (BX), Y2
-	VMOVUPS      (SI), Y3
-	VFMADD231PS  Y3, Y2, Y0
-	VCVTPH2PS    16(BX), Y2
-	VMOVUPS      32(SI), Y3
-	VFMADD231PS  Y3, Y2, Y1
-	ADDQ         $+32, BX
-	ADDQ         $+64, SI
-	SUBQ         $0x10, AX
+	VCVTPH2PS    (BX), Y1
+	VMOVUPS      (SI), Y2
+	VFMADD231PS  Y2, Y1, Y0
+	ADDQ         $+16, BX
+	ADDQ         $+32, SI
+	SUBQ         $0x08, AX
 	JNZ          elements
 	MOVQ         DX, AX
+	VUNPCKLPS    Y0, Y0, Y1
+	VUNPCKHPS    Y0, Y0, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPS    Y0, Y0, Y2
+	VUNPCKHPS    Y0, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VUNPCKLPD    Y2, Y1, Y0
+	VUNPCKHPD    Y2, Y1, Y1
 	VADDPS       Y1, Y0, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
 	VMOVSS       X1, (AX)
 	ADDQ         $0x04, DX
 	DECQ         CX
@@ -3380,20 +3398,22 @@ elements:
 	VZEROUPPER
 	RET
 
-// func dotF16r2t2AVX2(a *dotArgs)
+// func dotF16r4t2AVX2(a *dotArgs)
 // Requires: AVX, F16C, FMA3
-TEXT ·dotF16r2t2AVX2(SB), NOSPLIT, $0-8
+TEXT ·dotF16r4t2AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 48(AX), DX
 	MOVQ (AX), BX
 	MOVQ 8(AX), SI
+	LEAQ (BX)(SI*2), DI
+	ADDQ SI, DI
 	MOVQ 32(AX), AX
 
 group:
-	MOVQ   a+0(FP), DI
-	MOVQ   24(DI), R8
-	MOVQ   40(DI), DI
+	MOVQ   a+0(FP), R8
+	MOVQ   24(R8), R9
+	MOVQ   40(R8), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -3404,63 +3424,58 @@ group:
 	VXORPS Y7, Y7, Y7
 
 elements:
-	VCVTPH2PS    (BX), Y8
-	VCVTPH2PS    (BX)(SI*1), Y9
-	VMOVUPS      (R8), Y10
+	VMOVUPS      (R9), Y8
+	VMOVUPS      (R9)(AX*1), Y9
+	VCVTPH2PS    (BX), Y10
 	VFMADD231PS  Y10, Y8, Y0
 	VFMADD231PS  Y10, Y9, Y4
-	VMOVUPS      (R8)(AX*1), Y10
-	VFMADD231PS  Y10, Y8, Y2
-	VFMADD231PS  Y10, Y9, Y6
-	VCVTPH2PS    16(BX), Y8
-	VCVTPH2PS    16(BX)(SI*1), Y9
-	VMOVUPS      32(R8), Y10
+	VCVTPH2PS    (BX)(SI*1), Y10
 	VFMADD231PS  Y10, Y8, Y1
 	VFMADD231PS  Y10, Y9, Y5
-	VMOVUPS      32(R8)(AX*1), Y10
+	VCVTPH2PS    (BX)(SI*2), Y10
+	VFMADD231PS  Y10, Y8, Y2
+	VFMADD231PS  Y10, Y9, Y6
+	VCVTPH2PS    (DI), Y10
 	VFMADD231PS  Y10, Y8, Y3
 	VFMADD231PS  Y10, Y9, Y7
-	ADDQ         $+32, BX
-	ADDQ         $+64, R8
-	SUBQ         $0x10, DI
+	ADDQ         $+16, BX
+	ADDQ         $+16, DI
+	ADDQ         $+32, R9
+	SUBQ         $0x08, R8
 	JNZ          elements
 	MOVQ         DX, DI
+	VUNPCKLPS    Y1, Y0, Y8
+	VUNPCKHPS    Y1, Y0, Y0
+	VADDPS       Y0, Y8, Y8
+	VUNPCKLPS    Y3, Y2, Y0
+	VUNPCKHPS    Y3, Y2, Y1
 	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (DI)
-	VADDPS       Y5, Y4, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 4(DI)
+	VUNPCKLPD    Y0, Y8, Y1
+	VUNPCKHPD    Y0, Y8, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVUPS      X0, (DI)
 	MOVQ         a+0(FP), R8
 	ADDQ         56(R8), DI
-	VADDPS       Y3, Y2, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (DI)
-	VADDPS       Y7, Y6, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 4(DI)
-	ADDQ         $0x08, DX
+	VUNPCKLPS    Y5, Y4, Y0
+	VUNPCKHPS    Y5, Y4, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPS    Y7, Y6, Y1
+	VUNPCKHPS    Y7, Y6, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVUPS      X0, (DI)
+	ADDQ         $0x10, DX
 	ADDQ         SI, BX
+	ADDQ         SI, BX
+	ADDQ         SI, BX
+	LEAQ         (BX)(SI*2), DI
+	ADDQ         SI, DI
 	DECQ         CX
 	JNZ          group
 	VZEROUPPER
@@ -3482,63 +3497,66 @@ group:
 	MOVQ   40(SI), SI
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
 
 elements:
-	VCVTPH2PS    (BX), Y4
-	VMOVUPS      (DI), Y5
-	VFMADD231PS  Y5, Y4, Y0
-	VMOVUPS      (DI)(AX*1), Y5
-	VFMADD231PS  Y5, Y4, Y2
-	VCVTPH2PS    16(BX), Y4
-	VMOVUPS      32(DI), Y5
-	VFMADD231PS  Y5, Y4, Y1
-	VMOVUPS      32(DI)(AX*1), Y5
-	VFMADD231PS  Y5, Y4, Y3
-	ADDQ         $+32, BX
-	ADDQ         $+64, DI
-	SUBQ         $0x10, SI
+	VCVTPH2PS    (BX), Y2
+	VMOVUPS      (DI), Y3
+	VFMADD231PS  Y3, Y2, Y0
+	VMOVUPS      (DI)(AX*1), Y3
+	VFMADD231PS  Y3, Y2, Y1
+	ADDQ         $+16, BX
+	ADDQ         $+32, DI
+	SUBQ         $0x08, SI
 	JNZ          elements
 	MOVQ         DX, SI
-	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (SI)
+	VUNPCKLPS    Y0, Y0, Y2
+	VUNPCKHPS    Y0, Y0, Y3
+	VADDPS       Y3, Y2, Y2
+	VUNPCKLPS    Y0, Y0, Y3
+	VUNPCKHPS    Y0, Y0, Y0
+	VADDPS       Y0, Y3, Y3
+	VUNPCKLPD    Y3, Y2, Y0
+	VUNPCKHPD    Y3, Y2, Y2
+	VADDPS       Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X2
+	VADDPS       X2, X0, X2
+	VMOVSS       X2, (SI)
 	MOVQ         a+0(FP), DI
 	ADDQ         56(DI), SI
-	VADDPS       Y3, Y2, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (SI)
+	VUNPCKLPS    Y1, Y1, Y0
+	VUNPCKHPS    Y1, Y1, Y2
+	VADDPS       Y2, Y0, Y0
+	VUNPCKLPS    Y1, Y1, Y2
+	VUNPCKHPS    Y1, Y1, Y1
+	VADDPS       Y1, Y2, Y2
+	VUNPCKLPD    Y2, Y0, Y1
+	VUNPCKHPD    Y2, Y0, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVSS       X0, (SI)
 	ADDQ         $0x04, DX
 	DECQ         CX
 	JNZ          group
 	VZEROUPPER
 	RET
 
-// func dotF16r2t3AVX2(a *dotArgs)
+// func dotF16r4t3AVX2(a *dotArgs)
 // Requires: AVX, F16C, FMA3
-TEXT ·dotF16r2t3AVX2(SB), NOSPLIT, $0-8
+TEXT ·dotF16r4t3AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 16(AX), CX
 	MOVQ 48(AX), DX
 	MOVQ (AX), BX
 	MOVQ 8(AX), SI
+	LEAQ (BX)(SI*2), DI
+	ADDQ SI, DI
 	MOVQ 32(AX), AX
 
 group:
-	MOVQ   a+0(FP), DI
-	MOVQ   24(DI), R8
-	MOVQ   40(DI), DI
+	MOVQ   a+0(FP), R8
+	MOVQ   24(R8), R9
+	MOVQ   40(R8), R8
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -3553,87 +3571,77 @@ group:
 	VXORPS Y11, Y11, Y11
 
 elements:
-	VCVTPH2PS    (BX), Y12
-	VCVTPH2PS    (BX)(SI*1), Y13
-	VMOVUPS      (R8), Y14
-	VFMADD231PS  Y14, Y12, Y0
-	VFMADD231PS  Y14, Y13, Y6
-	VMOVUPS      (R8)(AX*1), Y14
-	VFMADD231PS  Y14, Y12, Y2
-	VFMADD231PS  Y14, Y13, Y8
-	VMOVUPS      (R8)(AX*2), Y14
-	VFMADD231PS  Y14, Y12, Y4
-	VFMADD231PS  Y14, Y13, Y10
-	VCVTPH2PS    16(BX), Y12
-	VCVTPH2PS    16(BX)(SI*1), Y13
-	VMOVUPS      32(R8), Y14
-	VFMADD231PS  Y14, Y12, Y1
-	VFMADD231PS  Y14, Y13, Y7
-	VMOVUPS      32(R8)(AX*1), Y14
-	VFMADD231PS  Y14, Y12, Y3
-	VFMADD231PS  Y14, Y13, Y9
-	VMOVUPS      32(R8)(AX*2), Y14
-	VFMADD231PS  Y14, Y12, Y5
-	VFMADD231PS  Y14, Y13, Y11
-	ADDQ         $+32, BX
-	ADDQ         $+64, R8
-	SUBQ         $0x10, DI
+	VMOVUPS      (R9), Y12
+	VMOVUPS      (R9)(AX*1), Y13
+	VMOVUPS      (R9)(AX*2), Y14
+	VCVTPH2PS    (BX), Y15
+	VFMADD231PS  Y15, Y12, Y0
+	VFMADD231PS  Y15, Y13, Y4
+	VFMADD231PS  Y15, Y14, Y8
+	VCVTPH2PS    (BX)(SI*1), Y15
+	VFMADD231PS  Y15, Y12, Y1
+	VFMADD231PS  Y15, Y13, Y5
+	VFMADD231PS  Y15, Y14, Y9
+	VCVTPH2PS    (BX)(SI*2), Y15
+	VFMADD231PS  Y15, Y12, Y2
+	VFMADD231PS  Y15, Y13, Y6
+	VFMADD231PS  Y15, Y14, Y10
+	VCVTPH2PS    (DI), Y15
+	VFMADD231PS  Y15, Y12, Y3
+	VFMADD231PS  Y15, Y13, Y7
+	VFMADD231PS  Y15, Y14, Y11
+	ADDQ         $+16, BX
+	ADDQ         $+16, DI
+	ADDQ         $+32, R9
+	SUBQ         $0x08, R8
 	JNZ          elements
 	MOVQ         DX, DI
+	VUNPCKLPS    Y1, Y0, Y12
+	VUNPCKHPS    Y1, Y0, Y0
+	VADDPS       Y0, Y12, Y12
+	VUNPCKLPS    Y3, Y2, Y0
+	VUNPCKHPS    Y3, Y2, Y1
 	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (DI)
-	VADDPS       Y7, Y6, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 4(DI)
+	VUNPCKLPD    Y0, Y12, Y1
+	VUNPCKHPD    Y0, Y12, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVUPS      X0, (DI)
 	MOVQ         a+0(FP), R8
 	ADDQ         56(R8), DI
-	VADDPS       Y3, Y2, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (DI)
-	VADDPS       Y9, Y8, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 4(DI)
+	VUNPCKLPS    Y5, Y4, Y0
+	VUNPCKHPS    Y5, Y4, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPS    Y7, Y6, Y1
+	VUNPCKHPS    Y7, Y6, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVUPS      X0, (DI)
 	MOVQ         a+0(FP), R8
 	ADDQ         56(R8), DI
-	VADDPS       Y5, Y4, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (DI)
-	VADDPS       Y11, Y10, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, 4(DI)
-	ADDQ         $0x08, DX
+	VUNPCKLPS    Y9, Y8, Y0
+	VUNPCKHPS    Y9, Y8, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPS    Y11, Y10, Y1
+	VUNPCKHPS    Y11, Y10, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVUPS      X0, (DI)
+	ADDQ         $0x10, DX
 	ADDQ         SI, BX
+	ADDQ         SI, BX
+	ADDQ         SI, BX
+	LEAQ         (BX)(SI*2), DI
+	ADDQ         SI, DI
 	DECQ         CX
 	JNZ          group
 	VZEROUPPER
@@ -3656,58 +3664,60 @@ group:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
-	VXORPS Y4, Y4, Y4
-	VXORPS Y5, Y5, Y5
 
 elements:
-	VCVTPH2PS    (BX), Y6
-	VMOVUPS      (DI), Y7
-	VFMADD231PS  Y7, Y6, Y0
-	VMOVUPS      (DI)(AX*1), Y7
-	VFMADD231PS  Y7, Y6, Y2
-	VMOVUPS      (DI)(AX*2), Y7
-	VFMADD231PS  Y7, Y6, Y4
-	VCVTPH2PS    16(BX), Y6
-	VMOVUPS      32(DI), Y7
-	VFMADD231PS  Y7, Y6, Y1
-	VMOVUPS      32(DI)(AX*1), Y7
-	VFMADD231PS  Y7, Y6, Y3
-	VMOVUPS      32(DI)(AX*2), Y7
-	VFMADD231PS  Y7, Y6, Y5
-	ADDQ         $+32, BX
-	ADDQ         $+64, DI
-	SUBQ         $0x10, SI
+	VCVTPH2PS    (BX), Y3
+	VMOVUPS      (DI), Y4
+	VFMADD231PS  Y4, Y3, Y0
+	VMOVUPS      (DI)(AX*1), Y4
+	VFMADD231PS  Y4, Y3, Y1
+	VMOVUPS      (DI)(AX*2), Y4
+	VFMADD231PS  Y4, Y3, Y2
+	ADDQ         $+16, BX
+	ADDQ         $+32, DI
+	SUBQ         $0x08, SI
 	JNZ          elements
 	MOVQ         DX, SI
+	VUNPCKLPS    Y0, Y0, Y3
+	VUNPCKHPS    Y0, Y0, Y4
+	VADDPS       Y4, Y3, Y3
+	VUNPCKLPS    Y0, Y0, Y4
+	VUNPCKHPS    Y0, Y0, Y0
+	VADDPS       Y0, Y4, Y4
+	VUNPCKLPD    Y4, Y3, Y0
+	VUNPCKHPD    Y4, Y3, Y3
+	VADDPS       Y3, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X3
+	VADDPS       X3, X0, X3
+	VMOVSS       X3, (SI)
+	MOVQ         a+0(FP), DI
+	ADDQ         56(DI), SI
+	VUNPCKLPS    Y1, Y1, Y0
+	VUNPCKHPS    Y1, Y1, Y3
+	VADDPS       Y3, Y0, Y0
+	VUNPCKLPS    Y1, Y1, Y3
+	VUNPCKHPS    Y1, Y1, Y1
+	VADDPS       Y1, Y3, Y3
+	VUNPCKLPD    Y3, Y0, Y1
+	VUNPCKHPD    Y3, Y0, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVSS       X0, (SI)
+	MOVQ         a+0(FP), DI
+	ADDQ         56(DI), SI
+	VUNPCKLPS    Y2, Y2, Y0
+	VUNPCKHPS    Y2, Y2, Y1
 	VADDPS       Y1, Y0, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (SI)
-	MOVQ         a+0(FP), DI
-	ADDQ         56(DI), SI
-	VADDPS       Y3, Y2, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (SI)
-	MOVQ         a+0(FP), DI
-	ADDQ         56(DI), SI
-	VADDPS       Y5, Y4, Y0
-	VEXTRACTF128 $0x01, Y0, X1
-	VADDPS       X1, X0, X1
-	VMOVHLPS     X1, X1, X0
-	VADDPS       X0, X1, X1
-	VMOVSHDUP    X1, X0
-	VADDSS       X0, X1, X1
-	VMOVSS       X1, (SI)
+	VUNPCKLPS    Y2, Y2, Y1
+	VUNPCKHPS    Y2, Y2, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVSS       X0, (SI)
 	ADDQ         $0x04, DX
 	DECQ         CX
 	JNZ          group

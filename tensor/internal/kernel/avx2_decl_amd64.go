@@ -69,60 +69,60 @@ func streamQ41AVX2(a *mulArgs)
 //go:noescape
 func streamQ80AVX2(a *mulArgs)
 
-// dotF32r4t1AVX2 multiplies groups of 4 rows of F32 with 1 tokens.
+// dotF32r8t1AVX2 multiplies groups of 8 rows of F32 with 1 tokens.
 //
 //go:noescape
-func dotF32r4t1AVX2(a *dotArgs)
+func dotF32r8t1AVX2(a *dotArgs)
 
 // dotF32r1t1AVX2 multiplies groups of 1 rows of F32 with 1 tokens.
 //
 //go:noescape
 func dotF32r1t1AVX2(a *dotArgs)
 
-// dotF32r2t2AVX2 multiplies groups of 2 rows of F32 with 2 tokens.
+// dotF32r4t2AVX2 multiplies groups of 4 rows of F32 with 2 tokens.
 //
 //go:noescape
-func dotF32r2t2AVX2(a *dotArgs)
+func dotF32r4t2AVX2(a *dotArgs)
 
 // dotF32r1t2AVX2 multiplies groups of 1 rows of F32 with 2 tokens.
 //
 //go:noescape
 func dotF32r1t2AVX2(a *dotArgs)
 
-// dotF32r2t3AVX2 multiplies groups of 2 rows of F32 with 3 tokens.
+// dotF32r4t3AVX2 multiplies groups of 4 rows of F32 with 3 tokens.
 //
 //go:noescape
-func dotF32r2t3AVX2(a *dotArgs)
+func dotF32r4t3AVX2(a *dotArgs)
 
 // dotF32r1t3AVX2 multiplies groups of 1 rows of F32 with 3 tokens.
 //
 //go:noescape
 func dotF32r1t3AVX2(a *dotArgs)
 
-// dotF16r4t1AVX2 multiplies groups of 4 rows of F16 with 1 tokens.
+// dotF16r8t1AVX2 multiplies groups of 8 rows of F16 with 1 tokens.
 //
 //go:noescape
-func dotF16r4t1AVX2(a *dotArgs)
+func dotF16r8t1AVX2(a *dotArgs)
 
 // dotF16r1t1AVX2 multiplies groups of 1 rows of F16 with 1 tokens.
 //
 //go:noescape
 func dotF16r1t1AVX2(a *dotArgs)
 
-// dotF16r2t2AVX2 multiplies groups of 2 rows of F16 with 2 tokens.
+// dotF16r4t2AVX2 multiplies groups of 4 rows of F16 with 2 tokens.
 //
 //go:noescape
-func dotF16r2t2AVX2(a *dotArgs)
+func dotF16r4t2AVX2(a *dotArgs)
 
 // dotF16r1t2AVX2 multiplies groups of 1 rows of F16 with 2 tokens.
 //
 //go:noescape
 func dotF16r1t2AVX2(a *dotArgs)
 
-// dotF16r2t3AVX2 multiplies groups of 2 rows of F16 with 3 tokens.
+// dotF16r4t3AVX2 multiplies groups of 4 rows of F16 with 3 tokens.
 //
 //go:noescape
-func dotF16r2t3AVX2(a *dotArgs)
+func dotF16r4t3AVX2(a *dotArgs)
 
 // dotF16r1t3AVX2 multiplies groups of 1 rows of F16 with 3 tokens.
 //

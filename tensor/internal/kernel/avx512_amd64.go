@@ -48,7 +48,7 @@ func (avx512) mulQ(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, st
 }
 
 var dotF32AVX512 = dotKernels{tokens: 6, by: [7]dotShape{
-	1: {4, dotF32r4t1AVX512, dotF32r1t1AVX512},
+	1: {8, dotF32r8t1AVX512, dotF32r1t1AVX512},
 	2: {4, dotF32r4t2AVX512, dotF32r1t2AVX512},
 	3: {4, dotF32r4t3AVX512, dotF32r1t3AVX512},
 	4: {4, dotF32r4t4AVX512, dotF32r1t4AVX512},
@@ -57,7 +57,7 @@ var dotF32AVX512 = dotKernels{tokens: 6, by: [7]dotShape{
 }}
 
 var dotF16AVX512 = dotKernels{tokens: 6, by: [7]dotShape{
-	1: {4, dotF16r4t1AVX512, dotF16r1t1AVX512},
+	1: {8, dotF16r8t1AVX512, dotF16r1t1AVX512},
 	2: {4, dotF16r4t2AVX512, dotF16r1t2AVX512},
 	3: {4, dotF16r4t3AVX512, dotF16r1t3AVX512},
 	4: {4, dotF16r4t4AVX512, dotF16r1t4AVX512},

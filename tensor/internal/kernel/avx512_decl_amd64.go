@@ -334,10 +334,10 @@ func fusedQ80x15AVX512(a *mulArgs)
 //go:noescape
 func fusedQ80x16AVX512(a *mulArgs)
 
-// dotF32r4t1AVX512 multiplies groups of 4 rows of F32 with 1 tokens.
+// dotF32r8t1AVX512 multiplies groups of 8 rows of F32 with 1 tokens.
 //
 //go:noescape
-func dotF32r4t1AVX512(a *dotArgs)
+func dotF32r8t1AVX512(a *dotArgs)
 
 // dotF32r1t1AVX512 multiplies groups of 1 rows of F32 with 1 tokens.
 //
@@ -394,10 +394,10 @@ func dotF32r4t6AVX512(a *dotArgs)
 //go:noescape
 func dotF32r1t6AVX512(a *dotArgs)
 
-// dotF16r4t1AVX512 multiplies groups of 4 rows of F16 with 1 tokens.
+// dotF16r8t1AVX512 multiplies groups of 8 rows of F16 with 1 tokens.
 //
 //go:noescape
-func dotF16r4t1AVX512(a *dotArgs)
+func dotF16r8t1AVX512(a *dotArgs)
 
 // dotF16r1t1AVX512 multiplies groups of 1 rows of F16 with 1 tokens.
 //

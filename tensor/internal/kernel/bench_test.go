@@ -46,7 +46,7 @@ func BenchmarkMulF(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 0))
 	const rows, k = 576, 576
 	for f := range formats {
-		for _, n := range []int{1, 4, 64} {
+		for _, n := range []int{1, 4, 8, 64} {
 			w := make([]byte, rows*f.RowBytes(k))
 			weights(r, f, w, usual)
 			x, out, sc := normals(r, n*k), make([]float32, n*rows), NewScratch(k)

@@ -10,15 +10,16 @@
 // this CPU can run, [Select] picks one. Weights are rows of blocks in one of the
 // formats of [Format], read where they lie. [Acts] are the activations of a
 // batch quantised to int8, the other side of [Set.MulQ]; [Set.MulF] takes
-// float32 activations instead. [Scratch] is the working memory of one worker.
+// float32 activations instead. [Scratch] is the working memory of one worker,
+// [Queries] its attention to one block of keys after the other.
 //
 // Same bits: each output element has one order of accumulation, whatever the
 // number of tokens, the rows of the call and the place of the element in a
 // slice. [Set.Quantize], [Set.MulQ], [Set.Dequantize], the float16 conversions,
-// [Set.SiLUGate], [Set.ExpSum], [Set.Add] and the rotations give the same bits
-// in every set; [Set.MulF], the attention products and [Set.RMSNorm] fuse
-// multiply and add in assembly and don't in portable Go, so they agree between
-// sets only within rounding ("avx2" and "avx512" agree exactly).
+// [Set.SiLUGate], [Set.Add], the weights of the softmax and the rotations give
+// the same bits in every set; [Set.MulF], the attention's products and
+// [Set.RMSNorm] fuse multiply and add in assembly and don't in portable Go, so
+// they agree between sets only within rounding.
 //
 // The assembly is written by the generators in _asm, a module of its own: edit
 // them, then run go generate.

@@ -5,8 +5,8 @@ package kernel
 import "unsafe"
 
 // dotKernels are the products of float rows with up to 6 tokens at a time. The
-// number of tokens only decides which kernel computes an element: each has 16
-// lanes and adds them up in the same order.
+// number of tokens only decides which kernel computes an element: each has the
+// same lanes and adds them up in the same order.
 type dotKernels struct {
 	tokens int // that by goes up to
 	by     [7]dotShape
@@ -23,6 +23,10 @@ type dotShape struct {
 // that the rows stay in the inner caches.
 const floatRows = 16
 
+// widenTokens is from how many tokens on rows of float16 are widened once, and
+// not for each few tokens.
+const widenTokens = 4
+
 // mulF is the driver of the float products; f32 and f16 belong to one set.
 func mulF(f32, f16 *dotKernels, f Format, w []byte, k, lo, hi int, x []float32, tokens int, out []float32, stride int, sc *Scratch) {
 	if k > maxAsmK {
@@ -30,22 +34,26 @@ func mulF(f32, f16 *dotKernels, f Format, w []byte, k, lo, hi int, x []float32, 
 		return
 	}
 	row := f.RowBytes(k)
+	widen := f.Quantised() || f == F16 && tokens >= widenTokens
 	step := floatRows
-	if f.Quantised() {
+	switch {
+	case widen:
 		step = panelRows
+	case tokens == 1:
+		step = hi - lo
 	}
 	for r := lo; r < hi; r += step {
 		n := min(step, hi-r)
 		rows := w[r*row : (r+n)*row]
-		switch f {
-		case F32:
-			f32.mul(ptr(rows), row, n, k, x, tokens, out[r:], stride, sc)
-		case F16:
-			f16.mul(ptr(rows), row, n, k, x, tokens, out[r:], stride, sc)
-		default:
+		switch {
+		case widen:
 			panel := sc.panel[:n*k]
 			avx2{}.dequantize(f, panel, rows)
 			f32.mul(ptr(panel), 4*k, n, k, x, tokens, out[r:], stride, sc)
+		case f == F16:
+			f16.mul(ptr(rows), row, n, k, x, tokens, out[r:], stride, sc)
+		default:
+			f32.mul(ptr(rows), row, n, k, x, tokens, out[r:], stride, sc)
 		}
 	}
 }
@@ -54,8 +62,13 @@ func mulF(f32, f16 *dotKernels, f Format, w []byte, k, lo, hi int, x []float32, 
 func (kn *dotKernels) mul(w unsafe.Pointer, row, rows, k int, x []float32, tokens int, out []float32, stride int, sc *Scratch) {
 	p := &sc.arch.dot
 	p.row, p.n, p.token, p.stride = row, k, 4*k, 4*stride
-	for t := 0; t < tokens; t += kn.tokens {
-		by := &kn.by[min(kn.tokens, tokens-t)]
+	p.far, p.near = farAhead, nearAhead-farAhead
+	for t, n := 0, 0; t < tokens; t += n {
+		n = min(kn.tokens, tokens-t)
+		if tokens-t == kn.tokens+1 {
+			n = (kn.tokens + 1) / 2 // two halves are better than all and one
+		}
+		by := &kn.by[n]
 		p.x = ptr(x[t*k:])
 		call := by.rows * max(1, maxCallMuls/(by.rows*kn.tokens*k)) // rows a call
 		r := 0

@@ -63,7 +63,7 @@ func (generic) add(dst, src []float32) {
 	}
 }
 
-// lanes is the width of the sums in float products.
+// lanes is what the assembly takes of elementwise operations at least.
 const lanes = 16
 
 // The exponential function; _asm/vector.go repeats it step by step. exp(x) is

@@ -71,7 +71,7 @@ func scores(f string, nq int) {
 	c.SUBQ(op.U8(8), d)
 	c.JNZ(op.LabelRef("elements"))
 	for i, a := range acc {
-		c.VMOVUPS(sumFour(a), at(out, scoreRow*i))
+		c.VMOVUPS(wide8.sumFour(a), at(out, scoreRow*i))
 	}
 	c.ADDQ(op.U8(16), out)
 	// The keys lie one after the other: the first one's end is the second's start.
@@ -89,25 +89,6 @@ func rowBytes(o operands, f string) reg.GPVirtual {
 	r := o.load("d")
 	c.SHLQ(op.U8(elementBytes(f)/2), r) // 2 or 4 bytes
 	return r
-}
-
-// sumFour adds up the lanes of each of four vectors.
-func sumFour(a []vec) vec {
-	var pairs [2]vec
-	for h := range pairs {
-		lo, hi := c.YMM(), c.YMM()
-		c.VUNPCKLPS(a[2*h+1], a[2*h], lo) // 0 1 of both, interleaved
-		c.VUNPCKHPS(a[2*h+1], a[2*h], hi) // 2 3
-		c.VADDPS(hi, lo, lo)
-		pairs[h] = lo
-	}
-	lo, hi, half := c.YMM(), c.YMM(), c.XMM()
-	c.VUNPCKLPD(pairs[1], pairs[0], lo)
-	c.VUNPCKHPD(pairs[1], pairs[0], hi)
-	c.VADDPS(hi, lo, lo)
-	c.VEXTRACTF128(op.U8(1), lo, half)
-	c.VADDPS(half, lo.AsX(), half)
-	return half
 }
 
 // softmax generates the online softmax over the scores of a block: see

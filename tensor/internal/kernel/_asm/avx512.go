@@ -21,7 +21,9 @@ func avx512() {
 		}
 	}
 	for _, f := range []string{"F32", "F16"} {
-		for n := 1; n <= 6; n++ {
+		dot(wide16, f, 8, 1)
+		dot(wide16, f, 1, 1)
+		for n := 2; n <= 6; n++ {
 			dot(wide16, f, 4, n)
 			dot(wide16, f, 1, n)
 		}

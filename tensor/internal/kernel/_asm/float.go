@@ -43,8 +43,8 @@ func (s *strided) advance(n int) {
 	}
 }
 
-// width is the vector width that a float kernel is generated for. Whatever it
-// is, a product has 16 lanes: a vector of 16, or two of 8.
+// width is the vector width that a float kernel is generated for: a product has
+// as many lanes.
 type width struct {
 	suffix string
 	lanes  int
@@ -92,91 +92,107 @@ func elementBytes(f string) int {
 	return 4
 }
 
-// sum adds the 16 lanes in v (lane i and i+8, then i and i+4, and so on) into
-// the first of the XMM register it returns.
-func (w width) sum(v []vec) reg.Register {
-	y, x, t := c.YMM(), c.XMM(), c.XMM()
-	if w.lanes == 16 {
-		c.VEXTRACTF64X4(op.U8(1), v[0], y)
-		c.VADDPS(y, v[0].AsY(), y)
-	} else {
-		c.VADDPS(v[1], v[0], y)
+// sumFour adds up the lanes of each of four vectors: the halves of 16, then i
+// and i+2, i and i+1, and then the halves of 8.
+func (w width) sumFour(v []vec) reg.Register {
+	a := make([]vec, 4)
+	for i := range a {
+		a[i] = v[i].AsY().(vec)
+		if w.lanes == 16 {
+			a[i] = c.YMM()
+			c.VEXTRACTF64X4(op.U8(1), v[i], a[i])
+			c.VADDPS(a[i], v[i].AsY(), a[i])
+		}
 	}
-	if w.lanes == 16 {
-		c.VEXTRACTF32X4(op.U8(1), y, x)
-	} else {
-		c.VEXTRACTF128(op.U8(1), y, x)
+	var pairs [2]vec
+	for h := range pairs {
+		lo, hi := c.YMM(), c.YMM()
+		c.VUNPCKLPS(a[2*h+1], a[2*h], lo) // 0 1 of both, interleaved
+		c.VUNPCKHPS(a[2*h+1], a[2*h], hi) // 2 3
+		c.VADDPS(hi, lo, lo)
+		pairs[h] = lo
 	}
-	c.VADDPS(x, y.AsX(), x)
-	c.VMOVHLPS(x, x, t)
-	c.VADDPS(t, x, x)
-	c.VMOVSHDUP(x, t)
-	c.VADDSS(t, x, x)
-	return x
+	lo, hi, half := c.YMM(), c.YMM(), c.XMM()
+	c.VUNPCKLPD(pairs[1], pairs[0], lo)
+	c.VUNPCKHPD(pairs[1], pairs[0], hi)
+	c.VADDPS(hi, lo, lo)
+	if w.lanes == 16 {
+		c.VEXTRACTF32X4(op.U8(1), lo, half) // reaches the upper 16 registers
+	} else {
+		c.VEXTRACTF128(op.U8(1), lo, half)
+	}
+	c.VADDPS(half, lo.AsX(), half)
+	return half
 }
 
-// dot generates the product of groups of nr rows with nt tokens.
+// dot generates the product of groups of nr rows with nt tokens. One token
+// waits for the rows from memory, and prefetches them.
 func dot(w width, f string, nr, nt int) {
 	function(fmt.Sprintf("dot%sr%dt%d%s", f, nr, nt, w.suffix), "dotArgs",
 		fmt.Sprintf("multiplies groups of %d rows of %s with %d tokens.", nr, f, nt))
 	o := args()
 	groups, out := o.load("groups"), o.load("out")
-	r := newStrided(o.load("w"), o.load("row"), nr)
+	first := o.load("w")
+	var ahead prefetcher
+	if nt == 1 {
+		ahead = newPrefetcher(o, first)
+	}
+	r := newStrided(first, o.load("row"), nr)
 	token, n := o.load("token"), c.GP64()
 
 	c.Label("group")
 	o = args()
 	x := newStrided(o.load("x"), token, nt)
 	c.MOVQ(o.at("n"), n)
-	parts := 16 / w.lanes
-	acc := make([][][]vec, nr)
-	for i := range acc {
-		acc[i] = make([][]vec, nt)
-		for t := range acc[i] {
-			acc[i][t] = w.vecs(parts)
-			for _, a := range acc[i][t] {
-				w.zero(a)
-			}
+	acc := make([][]vec, nt) // [token][row]
+	for t := range acc {
+		acc[t] = w.vecs(nr)
+		for _, a := range acc[t] {
+			w.zero(a)
 		}
 	}
 	c.Label("elements")
-	for h := range parts {
-		if nr > nt {
-			xs := w.vecs(nt)
-			for t := range xs {
-				w.fetch("F32", x.at(t, 0), h, xs[t])
-			}
-			for i := range nr {
-				v := w.vec()
-				w.fetch(f, r.at(i, 0), h, v)
-				for t := range xs {
-					c.VFMADD231PS(v, xs[t], acc[i][t][h])
-				}
-			}
-			continue
+	if size := nr * w.lanes * elementBytes(f); nt == 1 && size >= 64 {
+		ahead.fetch(size)
+	}
+	if nr > nt {
+		xs := w.vecs(nt)
+		for t := range xs {
+			w.fetch("F32", x.at(t, 0), 0, xs[t])
 		}
+		for i := range nr {
+			v := w.vec()
+			w.fetch(f, r.at(i, 0), 0, v)
+			for t := range xs {
+				c.VFMADD231PS(v, xs[t], acc[t][i])
+			}
+		}
+	} else {
 		ws := w.vecs(nr)
 		for i := range ws {
-			w.fetch(f, r.at(i, 0), h, ws[i])
+			w.fetch(f, r.at(i, 0), 0, ws[i])
 		}
 		for t := range nt {
 			v := w.vec()
-			w.fetch("F32", x.at(t, 0), h, v)
+			w.fetch("F32", x.at(t, 0), 0, v)
 			for i := range ws {
-				c.VFMADD231PS(v, ws[i], acc[i][t][h])
+				c.VFMADD231PS(v, ws[i], acc[t][i])
 			}
 		}
 	}
-	r.advance(16 * elementBytes(f))
-	x.advance(64)
-	c.SUBQ(op.U8(16), n)
+	r.advance(w.lanes * elementBytes(f))
+	x.advance(w.bytes())
+	c.SUBQ(op.U8(w.lanes), n)
 	c.JNZ(op.LabelRef("elements"))
 
 	to := c.GP64()
 	c.MOVQ(out, to)
-	for t := range nt {
-		for i := range nr {
-			c.VMOVSS(w.sum(acc[i][t]), at(to, 4*i))
+	for t, a := range acc {
+		if nr == 1 {
+			c.VMOVSS(w.sumFour([]vec{a[0], a[0], a[0], a[0]}), at(to, 0))
+		}
+		for i := 0; i+4 <= nr; i += 4 {
+			c.VMOVUPS(w.sumFour(a[i:i+4]), at(to, 4*i))
 		}
 		if t < nt-1 {
 			c.ADDQ(args().at("stride"), to)
