@@ -221,24 +221,21 @@ block:
 	VPAND          Y0, Y4, Y4
 	VMOVDQU        Y4, 448(DI)
 	VMOVD          (CX), X1
-	VMOVD          (R9), X2
 	VPINSRD        $0x01, (CX)(AX*1), X1, X1
-	VPINSRD        $0x01, (R9)(AX*1), X2, X2
 	VPINSRD        $0x02, (CX)(AX*2), X1, X1
-	VPINSRD        $0x02, (R9)(AX*2), X2, X2
 	VPINSRD        $0x03, (CX)(R8*1), X1, X1
-	VPINSRD        $0x03, (R9)(R8*1), X2, X2
-	VPSRLD         $0x10, X1, X3
-	VPSRLD         $0x10, X2, X4
-	VPACKUSDW      X4, X3, X3
-	VPXOR          X4, X4, X4
-	VPBLENDW       $0xaa, X4, X1, X1
-	VPBLENDW       $0xaa, X4, X2, X2
-	VPACKUSDW      X2, X1, X1
 	VCVTPH2PS      X1, Y1
-	VCVTPH2PS      X3, Y2
-	VMOVUPS        Y1, 512(DI)
-	VMOVUPS        Y2, 576(DI)
+	VMOVD          (R9), X2
+	VPINSRD        $0x01, (R9)(AX*1), X2, X2
+	VPINSRD        $0x02, (R9)(AX*2), X2, X2
+	VPINSRD        $0x03, (R9)(R8*1), X2, X2
+	VCVTPH2PS      X2, Y2
+	VSHUFPS        $0x88, Y2, Y1, Y3
+	VSHUFPS        $0xdd, Y2, Y1, Y1
+	VPERMQ         $0xd8, Y3, Y3
+	VPERMQ         $0xd8, Y1, Y1
+	VMOVUPS        Y3, 512(DI)
+	VMOVUPS        Y1, 576(DI)
 	VBROADCASTI128 4(R10), Y1
 	VBROADCASTI128 4(R10)(AX*1), Y2
 	VBROADCASTI128 4(R10)(AX*2), Y3
@@ -276,24 +273,21 @@ block:
 	VPAND          Y0, Y4, Y4
 	VMOVDQU        Y4, 480(DI)
 	VMOVD          (R10), X1
-	VMOVD          (R11), X2
 	VPINSRD        $0x01, (R10)(AX*1), X1, X1
-	VPINSRD        $0x01, (R11)(AX*1), X2, X2
 	VPINSRD        $0x02, (R10)(AX*2), X1, X1
-	VPINSRD        $0x02, (R11)(AX*2), X2, X2
 	VPINSRD        $0x03, (R10)(R8*1), X1, X1
-	VPINSRD        $0x03, (R11)(R8*1), X2, X2
-	VPSRLD         $0x10, X1, X3
-	VPSRLD         $0x10, X2, X4
-	VPACKUSDW      X4, X3, X3
-	VPXOR          X4, X4, X4
-	VPBLENDW       $0xaa, X4, X1, X1
-	VPBLENDW       $0xaa, X4, X2, X2
-	VPACKUSDW      X2, X1, X1
 	VCVTPH2PS      X1, Y1
-	VCVTPH2PS      X3, Y2
-	VMOVUPS        Y1, 544(DI)
-	VMOVUPS        Y2, 608(DI)
+	VMOVD          (R11), X2
+	VPINSRD        $0x01, (R11)(AX*1), X2, X2
+	VPINSRD        $0x02, (R11)(AX*2), X2, X2
+	VPINSRD        $0x03, (R11)(R8*1), X2, X2
+	VCVTPH2PS      X2, Y2
+	VSHUFPS        $0x88, Y2, Y1, Y3
+	VSHUFPS        $0xdd, Y2, Y1, Y1
+	VPERMQ         $0xd8, Y3, Y3
+	VPERMQ         $0xd8, Y1, Y1
+	VMOVUPS        Y3, 544(DI)
+	VMOVUPS        Y1, 608(DI)
 	ADDQ           $+20, CX
 	ADDQ           $+20, R9
 	ADDQ           $+20, R10
@@ -2397,10 +2391,10 @@ block:
 	ADDQ           $+320, SI
 	VBROADCASTI128 4(CX), Y4
 	VBROADCASTI128 4(CX)(AX*1), Y5
-	VBROADCASTI128 4(CX)(AX*2), Y6
-	VBROADCASTI128 4(CX)(R8*1), Y7
-	VINSERTI128    $0x01, 4(R9), Y4, Y4
-	VINSERTI128    $0x01, 4(R9)(AX*1), Y5, Y5
+	VBROADCASTI128 4(R9), Y6
+	VBROADCASTI128 4(R9)(AX*1), Y7
+	VINSERTI128    $0x01, 4(CX)(AX*2), Y4, Y4
+	VINSERTI128    $0x01, 4(CX)(R8*1), Y5, Y5
 	VINSERTI128    $0x01, 4(R9)(AX*2), Y6, Y6
 	VINSERTI128    $0x01, 4(R9)(R8*1), Y7, Y7
 	VBROADCASTI128 (R13), Y9
@@ -2411,66 +2405,58 @@ block:
 	VPMADDUBSW     Y9, Y4, Y4
 	VPMADDUBSW     Y10, Y8, Y8
 	VPADDW         Y8, Y4, Y4
-	VPMADDWD       Y1, Y4, Y4
 	VPSRLW         $0x04, Y5, Y8
 	VPAND          Y0, Y5, Y5
 	VPAND          Y0, Y8, Y8
 	VPMADDUBSW     Y9, Y5, Y5
 	VPMADDUBSW     Y10, Y8, Y8
 	VPADDW         Y8, Y5, Y5
-	VPMADDWD       Y1, Y5, Y5
 	VPSRLW         $0x04, Y6, Y8
 	VPAND          Y0, Y6, Y6
 	VPAND          Y0, Y8, Y8
 	VPMADDUBSW     Y9, Y6, Y6
 	VPMADDUBSW     Y10, Y8, Y8
 	VPADDW         Y8, Y6, Y6
-	VPMADDWD       Y1, Y6, Y6
 	VPSRLW         $0x04, Y7, Y8
 	VPAND          Y0, Y7, Y7
 	VPAND          Y0, Y8, Y8
 	VPMADDUBSW     Y9, Y7, Y7
 	VPMADDUBSW     Y10, Y8, Y8
 	VPADDW         Y8, Y7, Y7
-	VPMADDWD       Y1, Y7, Y7
 	VPUNPCKLDQ     Y5, Y4, Y8
 	VPUNPCKHDQ     Y5, Y4, Y4
 	VPUNPCKLDQ     Y7, Y6, Y5
 	VPUNPCKHDQ     Y7, Y6, Y6
-	VPADDD         Y4, Y8, Y8
-	VPADDD         Y6, Y5, Y5
+	VPADDW         Y4, Y8, Y8
+	VPADDW         Y6, Y5, Y5
 	VPUNPCKLQDQ    Y5, Y8, Y4
 	VPUNPCKHQDQ    Y5, Y8, Y6
-	VPADDD         Y6, Y4, Y4
+	VPADDW         Y6, Y4, Y4
+	VPMADDWD       Y1, Y4, Y4
 	VCVTDQ2PS      Y4, Y4
 	VMOVD          (CX), X5
-	VMOVD          (R9), X6
 	VPINSRD        $0x01, (CX)(AX*1), X5, X5
-	VPINSRD        $0x01, (R9)(AX*1), X6, X6
 	VPINSRD        $0x02, (CX)(AX*2), X5, X5
-	VPINSRD        $0x02, (R9)(AX*2), X6, X6
 	VPINSRD        $0x03, (CX)(R8*1), X5, X5
-	VPINSRD        $0x03, (R9)(R8*1), X6, X6
-	VPSRLD         $0x10, X5, X7
-	VPSRLD         $0x10, X6, X8
-	VPACKUSDW      X8, X7, X7
-	VPXOR          X8, X8, X8
-	VPBLENDW       $0xaa, X8, X5, X5
-	VPBLENDW       $0xaa, X8, X6, X6
-	VPACKUSDW      X6, X5, X5
 	VCVTPH2PS      X5, Y5
-	VCVTPH2PS      X7, Y6
-	VBROADCASTSS   (R14), Y7
-	VMULPS         Y7, Y5, Y5
-	VFMADD231PS    Y4, Y5, Y2
-	VBROADCASTSS   4(R14), Y7
-	VFMADD231PS    Y7, Y6, Y2
+	VMOVD          (R9), X6
+	VPINSRD        $0x01, (R9)(AX*1), X6, X6
+	VPINSRD        $0x02, (R9)(AX*2), X6, X6
+	VPINSRD        $0x03, (R9)(R8*1), X6, X6
+	VCVTPH2PS      X6, Y6
+	VSHUFPS        $0x88, Y6, Y5, Y7
+	VSHUFPS        $0xdd, Y6, Y5, Y5
+	VBROADCASTSS   (R14), Y6
+	VMULPS         Y6, Y7, Y7
+	VFMADD231PS    Y4, Y7, Y2
+	VBROADCASTSS   4(R14), Y6
+	VFMADD231PS    Y6, Y5, Y2
 	VBROADCASTI128 4(R10), Y4
 	VBROADCASTI128 4(R10)(AX*1), Y5
-	VBROADCASTI128 4(R10)(AX*2), Y6
-	VBROADCASTI128 4(R10)(R8*1), Y7
-	VINSERTI128    $0x01, 4(R11), Y4, Y4
-	VINSERTI128    $0x01, 4(R11)(AX*1), Y5, Y5
+	VBROADCASTI128 4(R11), Y6
+	VBROADCASTI128 4(R11)(AX*1), Y7
+	VINSERTI128    $0x01, 4(R10)(AX*2), Y4, Y4
+	VINSERTI128    $0x01, 4(R10)(R8*1), Y5, Y5
 	VINSERTI128    $0x01, 4(R11)(AX*2), Y6, Y6
 	VINSERTI128    $0x01, 4(R11)(R8*1), Y7, Y7
 	VBROADCASTI128 (R13), Y9
@@ -2481,60 +2467,52 @@ block:
 	VPMADDUBSW     Y9, Y4, Y4
 	VPMADDUBSW     Y10, Y8, Y8
 	VPADDW         Y8, Y4, Y4
-	VPMADDWD       Y1, Y4, Y4
 	VPSRLW         $0x04, Y5, Y8
 	VPAND          Y0, Y5, Y5
 	VPAND          Y0, Y8, Y8
 	VPMADDUBSW     Y9, Y5, Y5
 	VPMADDUBSW     Y10, Y8, Y8
 	VPADDW         Y8, Y5, Y5
-	VPMADDWD       Y1, Y5, Y5
 	VPSRLW         $0x04, Y6, Y8
 	VPAND          Y0, Y6, Y6
 	VPAND          Y0, Y8, Y8
 	VPMADDUBSW     Y9, Y6, Y6
 	VPMADDUBSW     Y10, Y8, Y8
 	VPADDW         Y8, Y6, Y6
-	VPMADDWD       Y1, Y6, Y6
 	VPSRLW         $0x04, Y7, Y8
 	VPAND          Y0, Y7, Y7
 	VPAND          Y0, Y8, Y8
 	VPMADDUBSW     Y9, Y7, Y7
 	VPMADDUBSW     Y10, Y8, Y8
 	VPADDW         Y8, Y7, Y7
-	VPMADDWD       Y1, Y7, Y7
 	VPUNPCKLDQ     Y5, Y4, Y8
 	VPUNPCKHDQ     Y5, Y4, Y4
 	VPUNPCKLDQ     Y7, Y6, Y5
 	VPUNPCKHDQ     Y7, Y6, Y6
-	VPADDD         Y4, Y8, Y8
-	VPADDD         Y6, Y5, Y5
+	VPADDW         Y4, Y8, Y8
+	VPADDW         Y6, Y5, Y5
 	VPUNPCKLQDQ    Y5, Y8, Y4
 	VPUNPCKHQDQ    Y5, Y8, Y6
-	VPADDD         Y6, Y4, Y4
+	VPADDW         Y6, Y4, Y4
+	VPMADDWD       Y1, Y4, Y4
 	VCVTDQ2PS      Y4, Y4
 	VMOVD          (R10), X5
-	VMOVD          (R11), X6
 	VPINSRD        $0x01, (R10)(AX*1), X5, X5
-	VPINSRD        $0x01, (R11)(AX*1), X6, X6
 	VPINSRD        $0x02, (R10)(AX*2), X5, X5
-	VPINSRD        $0x02, (R11)(AX*2), X6, X6
 	VPINSRD        $0x03, (R10)(R8*1), X5, X5
-	VPINSRD        $0x03, (R11)(R8*1), X6, X6
-	VPSRLD         $0x10, X5, X7
-	VPSRLD         $0x10, X6, X8
-	VPACKUSDW      X8, X7, X7
-	VPXOR          X8, X8, X8
-	VPBLENDW       $0xaa, X8, X5, X5
-	VPBLENDW       $0xaa, X8, X6, X6
-	VPACKUSDW      X6, X5, X5
 	VCVTPH2PS      X5, Y5
-	VCVTPH2PS      X7, Y6
-	VBROADCASTSS   (R14), Y7
-	VMULPS         Y7, Y5, Y5
-	VFMADD231PS    Y4, Y5, Y3
-	VBROADCASTSS   4(R14), Y7
-	VFMADD231PS    Y7, Y6, Y3
+	VMOVD          (R11), X6
+	VPINSRD        $0x01, (R11)(AX*1), X6, X6
+	VPINSRD        $0x02, (R11)(AX*2), X6, X6
+	VPINSRD        $0x03, (R11)(R8*1), X6, X6
+	VCVTPH2PS      X6, Y6
+	VSHUFPS        $0x88, Y6, Y5, Y7
+	VSHUFPS        $0xdd, Y6, Y5, Y5
+	VBROADCASTSS   (R14), Y6
+	VMULPS         Y6, Y7, Y7
+	VFMADD231PS    Y4, Y7, Y3
+	VBROADCASTSS   4(R14), Y6
+	VFMADD231PS    Y6, Y5, Y3
 	ADDQ           $+20, CX
 	ADDQ           $+20, R9
 	ADDQ           $+20, R10
@@ -2543,7 +2521,9 @@ block:
 	ADDQ           $0x08, R14
 	DECQ           R12
 	JNZ            block
+	VPERMQ         $0xd8, Y2, Y2
 	VMOVUPS        Y2, (DX)
+	VPERMQ         $0xd8, Y3, Y3
 	VMOVUPS        Y3, 32(DX)
 	ADDQ           $0x40, DX
 	LEAQ           (R11)(R8*1), CX

@@ -150,55 +150,62 @@ func transposeAVX2(v []vec) {
 
 // transposeAddAVX2 adds up the four dwords that each row has in v: the sums of
 // the eight rows in order.
-func transposeAddAVX2(v []vec) vec {
+func transposeAddAVX2(v []vec, add func(...op.Op)) vec {
 	t := ymms(4)
 	c.VPUNPCKLDQ(v[1], v[0], t[0])
 	c.VPUNPCKHDQ(v[1], v[0], t[1])
 	c.VPUNPCKLDQ(v[3], v[2], t[2])
 	c.VPUNPCKHDQ(v[3], v[2], t[3])
-	c.VPADDD(t[1], t[0], t[0])
-	c.VPADDD(t[3], t[2], t[2])
+	add(t[1], t[0], t[0])
+	add(t[3], t[2], t[2])
 	c.VPUNPCKLQDQ(t[2], t[0], t[1])
 	c.VPUNPCKHQDQ(t[2], t[0], t[3])
-	c.VPADDD(t[3], t[1], t[1])
+	add(t[3], t[1], t[1])
 	return t[1]
 }
 
+// inOrder and paired are orders of eight rows.
+var (
+	inOrder = [8]int{0, 1, 2, 3, 4, 5, 6, 7}
+	paired  = [8]int{0, 1, 4, 5, 2, 3, 6, 7}
+)
+
 // loadRowsAVX2 loads 16 bytes of each of eight rows, as transposeAVX2 takes
 // them.
-func loadRowsAVX2(r *rows, first, off int) []vec {
+func loadRowsAVX2(r *rows, order [8]int, first, off int) []vec {
 	v := ymms(4)
 	for i := range v {
 		// Not a load of 16 bytes: avo would think the rest of v[i] in use before.
-		c.VBROADCASTI128(r.at(first+i, off), v[i])
+		c.VBROADCASTI128(r.at(first+order[i], off), v[i])
 	}
 	for i := range v {
-		c.VINSERTI128(op.U8(1), r.at(first+4+i, off), v[i], v[i])
+		c.VINSERTI128(op.U8(1), r.at(first+order[4+i], off), v[i], v[i])
 	}
 	return v
 }
 
-// scalesQ41AVX2 loads d and m of eight rows.
+// scalesQ41AVX2 loads d and m of eight rows, in paired order: rows 0, 1, 4, 5,
+// 2, 3, 6, 7, as two shuffles leave them.
 func scalesQ41AVX2(r *rows, first int) (d, m vec) {
-	a, b, t, u, zero := c.XMM(), c.XMM(), c.XMM(), c.XMM(), c.XMM()
-	c.VMOVD(r.at(first, 0), a)
-	c.VMOVD(r.at(first+4, 0), b)
-	for i := 1; i < 4; i++ {
-		c.VPINSRD(op.U8(i), r.at(first+i, 0), a, a)
-		c.VPINSRD(op.U8(i), r.at(first+4+i, 0), b, b)
+	var pairs [2]vec // d and m of four rows, side by side
+	for h := range pairs {
+		x := c.XMM()
+		c.VMOVD(r.at(first+4*h, 0), x)
+		for i := 1; i < 4; i++ {
+			c.VPINSRD(op.U8(i), r.at(first+4*h+i, 0), x, x)
+		}
+		pairs[h] = c.YMM()
+		c.VCVTPH2PS(x, pairs[h])
 	}
-	c.VPSRLD(op.U8(16), a, t)
-	c.VPSRLD(op.U8(16), b, u)
-	c.VPACKUSDW(u, t, t)
-	c.VPXOR(zero, zero, zero)
-	c.VPBLENDW(op.U8(0xaa), zero, a, a)
-	c.VPBLENDW(op.U8(0xaa), zero, b, b)
-	c.VPACKUSDW(b, a, a)
 	d, m = c.YMM(), c.YMM()
-	c.VCVTPH2PS(a, d)
-	c.VCVTPH2PS(t, m)
+	c.VSHUFPS(op.U8(0x88), pairs[1], pairs[0], d)
+	c.VSHUFPS(op.U8(0xdd), pairs[1], pairs[0], m)
 	return d, m
 }
+
+// unpair brings eight dwords from paired order into that of the rows, and the
+// other way round.
+func unpair(v vec) { c.VPERMQ(op.U8(0xd8), v, v) }
 
 // scalesQ80AVX2 loads d of eight rows.
 func scalesQ80AVX2(r *rows, first int) vec {
@@ -216,7 +223,7 @@ func unpackAVX2() {
 	function("unpackQ41AVX2", "mulArgs", "unpacks a group of Q4_1 rows.")
 	unpackLoop(q41Bytes, func(r *rows, panel reg.GPVirtual, low vec) {
 		for h := range 2 {
-			v := loadRowsAVX2(r, 8*h, 4)
+			v := loadRowsAVX2(r, inOrder, 8*h, 4)
 			transposeAVX2(v)
 			for j := range v {
 				t := c.YMM()
@@ -227,6 +234,8 @@ func unpackAVX2() {
 				c.VMOVDQU(v[j], at(panel, 64*(4+j)+32*h))
 			}
 			d, m := scalesQ41AVX2(r, 8*h)
+			unpair(d)
+			unpair(m)
 			c.VMOVUPS(d, at(panel, panelD+32*h))
 			c.VMOVUPS(m, at(panel, panelM+32*h))
 		}
@@ -235,7 +244,7 @@ func unpackAVX2() {
 	unpackLoop(q80Bytes, func(r *rows, panel reg.GPVirtual, _ vec) {
 		for h := range 2 {
 			for half := range 2 {
-				v := loadRowsAVX2(r, 8*h, 2+16*half)
+				v := loadRowsAVX2(r, inOrder, 8*h, 2+16*half)
 				transposeAVX2(v)
 				for j := range v {
 					c.VMOVDQU(v[j], at(panel, 64*(4*half+j)+32*h))
@@ -363,7 +372,7 @@ func streamAVX2() {
 	function("streamQ41AVX2", "mulArgs", "multiplies groups of Q4_1 rows with one token.")
 	low, ones := repeated("lowNibbles", 0x0f0f0f0f), repeated("ones", 0x00010001)
 	streamLoopAVX2(q41Bytes, true, func(r *rows, first int, q reg.GPVirtual) vec {
-		lo, hi := loadRowsAVX2(r, first, 4), ymms(4)
+		lo, hi := loadRowsAVX2(r, paired, first, 4), ymms(4)
 		a, b := c.YMM(), c.YMM()
 		c.VBROADCASTI128(at(q, 0), a)
 		c.VBROADCASTI128(at(q, 16), b)
@@ -374,16 +383,18 @@ func streamAVX2() {
 			c.VPMADDUBSW(a, lo[i], lo[i])
 			c.VPMADDUBSW(b, hi[i], hi[i])
 			c.VPADDW(hi[i], lo[i], lo[i])
-			c.VPMADDWD(ones, lo[i], lo[i])
 		}
-		return transposeAddAVX2(lo)
+		// All the sums of pairs of a row fit int16: 8 products of 15*127 twice.
+		sum := transposeAddAVX2(lo, c.VPADDW)
+		c.VPMADDWD(ones, sum, sum)
+		return sum
 	})
 	function("streamQ80AVX2", "mulArgs", "multiplies groups of Q8_0 rows with one token.")
 	ones = repeated("ones", 0x00010001)
 	streamLoopAVX2(q80Bytes, false, func(r *rows, first int, q reg.GPVirtual) vec {
 		var v [2][]vec
 		for half := range v {
-			v[half] = loadRowsAVX2(r, first, 2+16*half)
+			v[half] = loadRowsAVX2(r, inOrder, first, 2+16*half)
 			a := c.YMM()
 			c.VBROADCASTI128(at(q, 16*half), a)
 			for _, w := range v[half] {
@@ -397,12 +408,12 @@ func streamAVX2() {
 		for i := range v[0] {
 			c.VPADDD(v[1][i], v[0][i], v[0][i])
 		}
-		return transposeAddAVX2(v[0])
+		return transposeAddAVX2(v[0], c.VPADDD)
 	})
 }
 
 // streamLoopAVX2 is the frame of a stream: dot gives the integer products of
-// eight rows' blocks.
+// eight rows' blocks, in paired order for Q4_1.
 func streamLoopAVX2(block int, q41 bool, dot func(r *rows, first int, q reg.GPVirtual) vec) {
 	o := args()
 	w, out, groups := o.load("w"), o.load("out"), o.load("groups")
@@ -442,6 +453,9 @@ func streamLoopAVX2(block int, q41 bool, dot func(r *rows, first int, q reg.GPVi
 	c.DECQ(blocks)
 	c.JNZ(op.LabelRef("block"))
 	for h := range acc {
+		if q41 {
+			unpair(acc[h])
+		}
 		c.VMOVUPS(acc[h], at(out, 32*h))
 	}
 	c.ADDQ(op.U8(64), out)
