@@ -24,6 +24,7 @@ type machine struct {
 	t       *testing.T
 	model   models.Model
 	compute *tensor.Compute
+	exec    *exec.Executor
 	cache   *kvcache.Cache
 	seqs    []*kvcache.Lease
 	done    []int // tokens of each sequence that were computed
@@ -31,15 +32,21 @@ type machine struct {
 
 func newMachine(t *testing.T, f *gguf.File, act tensor.Activations, sequences int) *machine {
 	t.Helper()
-	b := budget.New(1 << 30)
+	return newMachineOf(t, f, act, sequences, 2, maxTokens)
+}
+
+// newMachineOf is newMachine with a number of threads and of tokens in a batch.
+func newMachineOf(t *testing.T, f *gguf.File, act tensor.Activations, sequences, threads, tokens int) *machine {
+	t.Helper()
+	b := budget.New(2 << 30)
 	lease := b.Lease()
-	model, err := models.New(f, models.Limits{Tokens: maxTokens, Logits: maxTokens}, lease)
+	model, err := models.New(f, models.Limits{Tokens: tokens, Logits: tokens}, lease)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg := model.Config()
 	compute, err := tensor.NewCompute(lease, act, tensor.Limits{
-		Threads: 2, Tokens: maxTokens, MaxCols: cfg.MaxCols, HeadDim: cfg.HeadDim,
+		Threads: threads, Tokens: tokens, MaxCols: cfg.MaxCols, HeadDim: cfg.HeadDim,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -49,9 +56,9 @@ func newMachine(t *testing.T, f *gguf.File, act tensor.Activations, sequences in
 	if err != nil {
 		t.Fatal(err)
 	}
-	exec.Default().Retain()
+	ex := exec.New(threads)
 	t.Cleanup(func() {
-		exec.Default().Release()
+		ex.Close()
 		if err := cache.Close(); err != nil {
 			t.Error(err)
 		}
@@ -59,7 +66,7 @@ func newMachine(t *testing.T, f *gguf.File, act tensor.Activations, sequences in
 			t.Errorf("%d bytes of the budget are left", b.Used())
 		}
 	})
-	m := &machine{t: t, model: model, compute: compute, cache: cache, done: make([]int, sequences)}
+	m := &machine{t: t, model: model, compute: compute, exec: ex, cache: cache, done: make([]int, sequences)}
 	for range sequences {
 		s, err := cache.Lease(cfg.ContextLength)
 		if err != nil {
@@ -74,20 +81,28 @@ func newMachine(t *testing.T, f *gguf.File, act tensor.Activations, sequences in
 // logits after each.
 func (m *machine) step(chunks map[int][]int32) map[int][][]float32 {
 	m.t.Helper()
+	return m.stepFor(chunks, func(int) bool { return true })
+}
+
+// stepFor is step with logits for some of the sequences only.
+func (m *machine) stepFor(chunks map[int][]int32, wanted func(seq int) bool) map[int][][]float32 {
+	m.t.Helper()
 	var b tensor.Batch
 	for s := range m.seqs {
 		tokens := chunks[s]
 		m.seqs[s].Grow(m.done[s] + len(tokens))
 		for i, id := range tokens {
-			b.Logits = append(b.Logits, int32(b.Len()))
+			if wanted(s) {
+				b.Logits = append(b.Logits, int32(b.Len()))
+			}
 			b.Tokens, b.Positions, b.Seqs = append(b.Tokens, id), append(b.Positions, int32(m.done[s]+i)), append(b.Seqs, int32(s))
 		}
 		b.Tables = append(b.Tables, m.seqs[s].Table)
 		m.done[s] += len(tokens)
 	}
 	rows := m.model.Config().Vocabulary
-	logits := make([]float32, rows*b.Len())
-	err := m.compute.Step(context.Background(), exec.Default(), func() error {
+	logits := make([]float32, rows*len(b.Logits))
+	err := m.compute.Step(context.Background(), m.exec, func() error {
 		m.model.Forward(m.compute, &b, m.cache.KV(), logits)
 		return nil
 	})
@@ -95,8 +110,9 @@ func (m *machine) step(chunks map[int][]int32) map[int][][]float32 {
 		m.t.Fatal(err)
 	}
 	out := map[int][][]float32{}
-	for i, s := range b.Seqs {
-		out[int(s)] = append(out[int(s)], logits[i*rows:(i+1)*rows])
+	for i, at := range b.Logits {
+		s := int(b.Seqs[at])
+		out[s] = append(out[s], logits[i*rows:(i+1)*rows])
 	}
 	return out
 }
