@@ -32,7 +32,6 @@ type sequence struct {
 	sampler     *sampler.Sampler
 	stopper     sampler.Stopper
 	decoder     *tokenizer.StreamDecoder
-	text        []byte // the newest token's text
 	generated   int
 
 	started, firstStep, firstToken time.Time
@@ -71,9 +70,8 @@ func (s *sequence) accept(tok *tokenizer.Tokenizer, logits []float32, now time.T
 	if !s.ignoreEOS && tok.IsEndOfGeneration(id) {
 		finish = FinishStop
 	} else {
-		s.text = s.decoder.Add(s.text[:0], id)
 		var stopped bool
-		if ev.Text, stopped = s.stopper.Push(string(s.text)); stopped {
+		if ev.Text, stopped = s.stopper.Push(s.decoder.Text(id)); stopped {
 			finish = FinishStop
 			s.decoder.Reset()
 		} else if len(s.prompt)+s.generated >= s.capacity { // MaxTokens is part of it

@@ -1,6 +1,10 @@
 package tokenizer
 
-import "unicode/utf8"
+import (
+	"unicode/utf8"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
+)
 
 // DecodeOptions says how tokens become text.
 type DecodeOptions struct {
@@ -27,6 +31,48 @@ func (t *Tokenizer) AppendToken(dst []byte, id ID, opt DecodeOptions) []byte {
 	return t.model.appendBytes(dst, id)
 }
 
+// plainTexts are the bytes that all tokens stand for, end to end in one string,
+// so that a text of whole characters is handed out without an allocation.
+type plainTexts struct {
+	arena string
+	ends  []uint32
+}
+
+func (p *plainTexts) at(id ID) string {
+	if id < 0 || int(id) >= len(p.ends) {
+		return ""
+	}
+	from := uint32(0)
+	if id > 0 {
+		from = p.ends[id-1]
+	}
+	return p.arena[from:p.ends[id]]
+}
+
+// decodeAll makes the plain texts of the vocabulary. No token stands for more
+// bytes than its spelling has.
+func (t *Tokenizer) decodeAll(lease *budget.Lease) error {
+	n := t.texts.len()
+	if err := lease.Reserve(budget.Vocabulary, int64(len(t.texts.arena))+4*int64(n)); err != nil {
+		return err
+	}
+	t.maxTokenBytes = 1
+	all := make([]byte, 0, len(t.texts.arena))
+	t.plain.ends = make([]uint32, n)
+	for id := range ID(n) {
+		from := len(all)
+		all = t.AppendToken(all, id, DecodeOptions{})
+		t.plain.ends[id] = uint32(len(all))
+		size := len(all) - from
+		if size == 0 { // a control token, which has a text only where that is asked for
+			size = len(t.texts.at(id))
+		}
+		t.maxTokenBytes = max(t.maxTokenBytes, size)
+	}
+	t.plain.arena = string(all)
+	return nil
+}
+
 // Decode appends the bytes that ids stand for. They are UTF-8 where the ids came
 // from such a text; a model may generate others. [StreamDecoder] gives text that
 // is always valid.
@@ -51,12 +97,25 @@ type StreamDecoder struct {
 	t    *Tokenizer
 	opt  DecodeOptions
 	held []byte
+	text []byte
 }
 
 // Add appends the text that has become certain with one more token.
 func (d *StreamDecoder) Add(dst []byte, id ID) []byte {
 	d.held = d.t.AppendToken(d.held, id, d.opt)
 	return d.take(dst, false)
+}
+
+// Text is [StreamDecoder.Add] for a caller who wants a string. It allocates
+// nothing where the token stands for whole characters and none were open.
+func (d *StreamDecoder) Text(id ID) string {
+	if len(d.held) == 0 && !d.opt.Special {
+		if text := d.t.plain.at(id); utf8.ValidString(text) {
+			return text
+		}
+	}
+	d.text = d.Add(d.text[:0], id)
+	return string(d.text)
 }
 
 // Flush appends what was held back, which no token follows.

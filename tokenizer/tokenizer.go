@@ -28,6 +28,7 @@ var models = map[string]func(*Vocab, *texts, []TokenType, *budget.Lease) (model,
 type Tokenizer struct {
 	name, pre string
 	texts     *texts
+	plain     plainTexts
 	kinds     []TokenType
 	model     model
 
@@ -94,13 +95,7 @@ func fromVocab(v *Vocab, lease *budget.Lease) (*Tokenizer, error) {
 	for c := range 256 {
 		t.lossless = t.lossless && t.model.takes(byte(c))
 	}
-	t.maxTokenBytes = 1
-	var buf []byte
-	for id := range ID(n) {
-		buf = t.AppendToken(buf[:0], id, DecodeOptions{Special: true})
-		t.maxTokenBytes = max(t.maxTokenBytes, len(buf))
-	}
-	return t, nil
+	return t, t.decodeAll(lease)
 }
 
 // indexSpecials collects the tokens that are found in text as they stand.

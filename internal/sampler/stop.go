@@ -19,7 +19,10 @@ func (s *Stopper) Push(piece string) (text string, stopped bool) {
 	if len(s.stops) == 0 {
 		return piece, false
 	}
-	all := s.held + piece
+	all := piece // as it is where nothing was held back: joining allocates
+	if s.held != "" {
+		all = s.held + piece
+	}
 	at := -1
 	for _, stop := range s.stops {
 		if i := strings.Index(all, stop); i >= 0 && (at < 0 || i < at) {

@@ -1,0 +1,63 @@
+//go:build !race
+
+package runtime_test
+
+import (
+	"testing"
+
+	"github.com/dunlin-go/dunlin/internal/testmodel"
+	"github.com/dunlin-go/dunlin/runtime"
+	"github.com/dunlin-go/dunlin/tensor"
+)
+
+// TestDecodeAllocatesNothing counts the allocations of the whole process while
+// tokens are decoded in the steady state: by the engine, the executor, the
+// sampler and the stream. (The race detector allocates.)
+func TestDecodeAllocatesNothing(t *testing.T) {
+	seed := uint64(7)
+	requests := map[string]runtime.Request{
+		"greedy":      {},
+		"temperature": {Temperature: 0.8, Seed: &seed},
+		"top-k":       {Temperature: 0.8, TopK: 40, Seed: &seed},
+		"top-p":       {Temperature: 0.8, TopP: 0.9, Seed: &seed},
+		// Text is held back, and joined later, where it could be the beginning.
+		"stop": {Stop: []string{"####"}},
+	}
+	t.Run("tiny", func(t *testing.T) {
+		m := tiny(t, testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q8_0, Seed: 3, ContextLength: 1024})
+		for name, req := range requests {
+			t.Run(name, func(t *testing.T) { decodeAllocs(t, m, req, 300) })
+		}
+	})
+	t.Run("real", func(t *testing.T) {
+		m := realModel(t, runtime.WithContextLength(512))
+		for name, req := range requests {
+			t.Run(name, func(t *testing.T) { decodeAllocs(t, m, req, 60) })
+		}
+	})
+}
+
+func decodeAllocs(t *testing.T, m *runtime.Model, req runtime.Request, tokens int) {
+	req.Prompt, req.IgnoreEOS, req.MaxTokens = "Once upon a time", true, 2*tokens+40
+	s, err := m.Start(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	next := func() {
+		if _, err := s.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 20 { // what grows to its size once
+		next()
+	}
+	// AllocsPerRun leaves fractions out, so one run is many tokens.
+	if n := testing.AllocsPerRun(1, func() {
+		for range tokens {
+			next()
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations in %d tokens", n, tokens)
+	}
+}
