@@ -7,30 +7,32 @@ import (
 	"math/rand/v2"
 	goruntime "runtime"
 	"slices"
-	"strconv"
 	"sync"
-	"text/tabwriter"
 	"time"
 
+	"github.com/dunlin-go/dunlin/models/hub"
 	"github.com/dunlin-go/dunlin/runtime"
 )
 
 // benchSeed makes the prompts of every run of the command the same.
 const benchSeed = 1
 
-// benchCmd measures a model's speed.
+// benchCmd measures a model's speed beside the machine's limits.
 type benchCmd struct {
 	Model   string `arg:"" help:"Path of a GGUF file, or a name of the catalogue."`
-	Prompt  int    `short:"p" default:"512" placeholder:"N" help:"Tokens of the prompt whose prefill is measured (default: ${default}); 0: no prefill."`
-	Tokens  int    `short:"n" default:"128" placeholder:"N" help:"Tokens to decode after an empty prompt (default: ${default}); 0: no decode."`
-	Streams int    `short:"s" default:"1" placeholder:"N" help:"Requests at the same time (default: ${default})."`
+	Prompt  []int  `short:"p" default:"512" placeholder:"N,..." help:"Tokens of the prompts whose prefill is measured (default: ${default}); 0: no prefill."`
+	Tokens  []int  `short:"n" default:"128" placeholder:"N,..." help:"Tokens to decode from an empty context (default: ${default}); 0: no decode."`
+	Streams []int  `short:"b" default:"1" placeholder:"N,..." help:"Requests that decode at the same time (default: ${default})."`
+	Threads []int  `short:"t" placeholder:"N,..." help:"Threads that compute (default: all processors)."`
 	Repeat  int    `short:"r" default:"5" placeholder:"N" help:"Measurements, after one that isn't counted; the median is told (default: ${default})."`
-	JSON    bool   `help:"Print one JSON object."`
-	engineFlags
+	Output  string `short:"o" enum:"table,md,csv,json" default:"table" placeholder:"FORMAT" help:"table, md, csv or json (default: ${default})."`
+	JSON    bool   `help:"The same as -o json."`
+	modelFlags
 }
 
 type benchReport struct {
 	Machine machine       `json:"machine"`
+	Limits  []benchLimits `json:"limits"`
 	Model   benchModel    `json:"model"`
 	Results []benchResult `json:"results"`
 }
@@ -43,7 +45,9 @@ type benchModel struct {
 	FileBytes    int64  `json:"file_bytes"`
 }
 
+// benchResult is one test: all streams together.
 type benchResult struct {
+	Test            string  `json:"test"` // as llama-bench has it: pp512 is a prompt, tg128 are generated tokens
 	Kind            string  `json:"kind"`
 	Tokens          int     `json:"tokens"` // of one stream
 	Streams         int     `json:"streams"`
@@ -51,91 +55,153 @@ type benchResult struct {
 	TokensPerSecond float64 `json:"tokens_per_second"` // of all streams, the median
 	Min             float64 `json:"min"`
 	Max             float64 `json:"max"`
+	// What the products alone come to. Reading is the weights once for each
+	// decoded token of a stream; a prompt reads them once for each step, which
+	// isn't counted.
+	GBPerSecond  float64 `json:"gb_per_second,omitempty"`
+	ReadShare    float64 `json:"share_of_read,omitempty"`
+	GOPPerSecond float64 `json:"gop_per_second"`
+	PeakShare    float64 `json:"share_of_peak,omitempty"`
+}
+
+func (c *benchCmd) check() error {
+	for _, list := range []struct {
+		flag  string
+		of    []int
+		least int
+	}{{"-p", c.Prompt, 0}, {"-n", c.Tokens, 0}, {"-b", c.Streams, 1}, {"-t", c.Threads, 1}} {
+		if len(list.of) > 0 && slices.Min(list.of) < list.least {
+			return fmt.Errorf("%s must be at least %d", list.flag, list.least)
+		}
+	}
+	if c.Repeat < 1 {
+		return errors.New("--repeat must be at least 1")
+	}
+	if len(c.Prompt)+len(c.Tokens) == 0 || max(0, slices.Max(append(c.Prompt, c.Tokens...))) == 0 {
+		return errors.New("nothing to measure: both -p and -n are 0")
+	}
+	return nil
 }
 
 // Run measures and prints.
-func (c *benchCmd) Run(ctx context.Context, std *stdio) (err error) {
-	switch {
-	case c.Prompt < 0 || c.Tokens < 0:
-		return errors.New("the numbers of tokens can't be negative")
-	case c.Prompt == 0 && c.Tokens == 0:
-		return errors.New("nothing to measure: both -p and -n are 0")
-	case c.Streams < 1 || c.Repeat < 1:
-		return errors.New("--streams and --repeat must be at least 1")
+func (c *benchCmd) Run(ctx context.Context, std *stdio) error {
+	if err := c.check(); err != nil {
+		return err
 	}
-	if procs := goruntime.GOMAXPROCS(0); c.Threads == 0 || c.Threads > procs {
-		c.Threads = procs // what a model gets at most, so that the report is true
+	path, err := hub.Resolve(c.Model)
+	if err != nil {
+		return err
+	}
+	work, err := workOf(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Model, err)
 	}
 	if c.Context == 0 {
-		c.Context = max(c.Prompt+1, c.Tokens+1)
+		c.Context = 1 + slices.Max(append(c.Prompt, c.Tokens...))
 	}
-	m, err := c.load(ctx, c.Model, runtime.WithMaxSequences(c.Streams))
+	report := benchReport{Machine: thisMachine(), Results: []benchResult{}}
+	procs := goruntime.GOMAXPROCS(0)
+	if len(c.Threads) == 0 {
+		c.Threads = []int{procs}
+	}
+	for i, t := range c.Threads {
+		c.Threads[i] = min(t, procs) // what a model gets at most, so that the report is true
+	}
+	c.Threads = slices.Compact(c.Threads)
+	for _, threads := range c.Threads {
+		if err := c.measureWith(ctx, threads, work, &report); err != nil {
+			return err
+		}
+	}
+	if c.JSON {
+		c.Output = "json"
+	}
+	return report.print(std.out, c.Output)
+}
+
+// measureWith adds the results with so many threads.
+func (c *benchCmd) measureWith(ctx context.Context, threads int, work *work, report *benchReport) (err error) {
+	m, err := c.load(ctx, c.Model, runtime.WithMaxSequences(slices.Max(c.Streams)), runtime.WithThreads(threads))
 	if err != nil {
 		return err
 	}
 	defer closeInto(&err, m)
-
 	info := m.Info()
-	report := benchReport{
-		Machine: thisMachine(),
-		Model:   benchModel{info.ID, info.Architecture, info.Quantization, info.Parameters, info.FileBytes},
-		Results: []benchResult{},
-	}
-	b := &bench{m: m, rng: rand.New(rand.NewPCG(benchSeed, 0)), streams: c.Streams, repeat: c.Repeat}
-	for _, k := range []struct {
-		kind                   string
-		tokens, prompt, answer int
-	}{
-		{"prefill", c.Prompt, c.Prompt, 1},
-		// The one token of the prompt is what the first step decodes, so n
-		// answers are n equal steps.
-		{"decode", c.Tokens, 1, c.Tokens},
-	} {
-		if k.tokens == 0 {
+	report.Model = benchModel{info.ID, info.Architecture, info.Quantization, info.Parameters, info.FileBytes}
+	limits := work.limits(threads)
+	b := &bench{m: m, rng: rand.New(rand.NewPCG(benchSeed, 0)), repeat: c.Repeat}
+	for _, n := range c.Prompt {
+		if n == 0 {
 			continue
 		}
-		rates, err := b.measure(ctx, k.tokens, k.prompt, k.answer)
+		res, err := b.measure(ctx, 1, n, n, 1)
 		if err != nil {
 			return err
 		}
-		report.Results = append(report.Results, benchResult{
-			Kind: k.kind, Tokens: k.tokens, Streams: c.Streams, Threads: c.Threads,
-			TokensPerSecond: median(rates), Min: rates[0], Max: rates[len(rates)-1],
-		})
+		res.Kind, res.Test, res.Threads = "prefill", fmt.Sprintf("pp%d", n), threads
+		res.GOPPerSecond = round3(res.TokensPerSecond * (work.layerOps + work.headOps/float64(n)) / 1e9)
+		report.Results = append(report.Results, res)
 	}
-	if c.JSON {
-		return writeJSON(std.out, report)
+	for _, streams := range c.Streams {
+		for _, n := range c.Tokens {
+			if n == 0 {
+				continue
+			}
+			// The one token of the prompt is what the first step decodes, so n
+			// answers are n equal steps.
+			res, err := b.measure(ctx, streams, n, 1, n)
+			if err != nil {
+				return err
+			}
+			res.Kind, res.Test, res.Threads = "decode", fmt.Sprintf("tg%d", n), threads
+			res.GOPPerSecond = round3(res.TokensPerSecond * (work.layerOps + work.headOps) / 1e9)
+			res.GBPerSecond = round3(res.TokensPerSecond / float64(streams) * work.bytes / 1e9)
+			report.Results = append(report.Results, res)
+		}
 	}
-	return report.print(std)
+	limits.best(work.limits(threads)) // before and after, as machines have moods
+	report.Limits = append(report.Limits, *limits)
+	for i := range report.Results {
+		r := &report.Results[i]
+		if r.Threads != threads {
+			continue
+		}
+		if limits.ReadGB > 0 {
+			r.ReadShare = round3(r.GBPerSecond / limits.ReadGB)
+		}
+		if peak := limits.peakFor(info.Quantization, c.Activations == "f32"); peak > 0 {
+			r.PeakShare = round3(r.GOPPerSecond / peak)
+		}
+	}
+	return nil
 }
 
 // bench runs rounds of equal requests.
 type bench struct {
-	m       *runtime.Model
-	rng     *rand.Rand
-	streams int
-	repeat  int
+	m      *runtime.Model
+	rng    *rand.Rand
+	repeat int
 }
 
-// measure returns the sorted rates of the rounds after the first, in tokens
-// each second over all streams, as a caller sees them: from the call to the end.
-func (b *bench) measure(ctx context.Context, tokens, prompt, answer int) ([]float64, error) {
+// measure takes the rates of the rounds after the first, in tokens each second
+// over all streams, as a caller sees them: from the call to the end.
+func (b *bench) measure(ctx context.Context, streams, tokens, prompt, answer int) (benchResult, error) {
 	rates := make([]float64, 0, b.repeat)
 	for round := range b.repeat + 1 {
-		took, err := b.round(ctx, prompt, answer)
+		took, err := b.round(ctx, streams, prompt, answer)
 		if err != nil {
-			return nil, err
+			return benchResult{}, err
 		}
 		if round > 0 {
-			rates = append(rates, perSecond(tokens*b.streams, took))
+			rates = append(rates, perSecond(tokens*streams, took))
 		}
 	}
 	slices.Sort(rates)
-	return rates, nil
+	return benchResult{Tokens: tokens, Streams: streams, TokensPerSecond: median(rates), Min: rates[0], Max: rates[len(rates)-1]}, nil
 }
 
-func (b *bench) round(ctx context.Context, prompt, answer int) (time.Duration, error) {
-	reqs := make([]runtime.Request, b.streams)
+func (b *bench) round(ctx context.Context, streams, prompt, answer int) (time.Duration, error) {
+	reqs := make([]runtime.Request, streams)
 	for i := range reqs {
 		// New tokens each time: a prefix that is cached would be no prefill.
 		ids := make([]int32, prompt)
@@ -168,16 +234,3 @@ func median(sorted []float64) float64 {
 	}
 	return round3((sorted[n/2-1] + sorted[n/2]) / 2)
 }
-
-func (r *benchReport) print(std *stdio) error {
-	fmt.Fprintf(std.out, "%s, %d processors, %s/%s\n", r.Machine.CPU, r.Machine.Processors, r.Machine.OS, r.Machine.Arch)
-	fmt.Fprintf(std.out, "%s: %s, %s, %s\n\n", r.Model.ID, r.Model.Architecture, r.Model.Quantization, humanBytes(r.Model.FileBytes))
-	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "kind\ttokens\tstreams\tthreads\ttokens/s\tmin\tmax\t")
-	for _, b := range r.Results {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\t%s\t\n", b.Kind, b.Tokens, b.Streams, b.Threads, rate(b.TokensPerSecond), rate(b.Min), rate(b.Max))
-	}
-	return w.Flush()
-}
-
-func rate(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }

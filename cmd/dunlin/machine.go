@@ -4,6 +4,8 @@ import (
 	"os"
 	goruntime "runtime"
 	"strings"
+
+	"github.com/dunlin-go/dunlin/tensor"
 )
 
 // machine says what measurements were made on.
@@ -13,10 +15,11 @@ type machine struct {
 	OS         string `json:"os"`
 	Arch       string `json:"arch"`
 	Go         string `json:"go"`
+	Kernels    string `json:"kernels"` // the instruction set in use
 }
 
 func thisMachine() machine {
-	return machine{cpuName(), goruntime.NumCPU(), goruntime.GOOS, goruntime.GOARCH, goruntime.Version()}
+	return machine{cpuName(), goruntime.NumCPU(), goruntime.GOOS, goruntime.GOARCH, goruntime.Version(), tensor.InstructionSet()}
 }
 
 // cpuName is what Linux calls the processor; elsewhere, or where it doesn't

@@ -14,9 +14,14 @@ import (
 // maxInputBytes bounds what is read from standard input.
 const maxInputBytes = 64 << 20
 
-// engineFlags say how models are loaded.
+// engineFlags say how models are loaded, and with how many threads.
 type engineFlags struct {
-	Threads     int         `short:"t" placeholder:"N" help:"Threads that compute (default: all processors)."`
+	Threads int `short:"t" placeholder:"N" help:"Threads that compute (default: all processors)."`
+	modelFlags
+}
+
+// modelFlags say how models are loaded.
+type modelFlags struct {
 	Context     int         `short:"c" placeholder:"N" help:"Most tokens of prompt and answer together (default: what the model was trained on)."`
 	MemoryLimit byteSize    `placeholder:"SIZE" help:"Most memory besides the mapped weights, such as 512MiB (default: half of what the process may use)."`
 	Activations activations `enum:"int8,f32" default:"int8" placeholder:"FORMAT" help:"Format of activations: int8, or f32 for the slow reference."`
@@ -27,14 +32,18 @@ type activations string
 
 // load loads the model that a path or a name of the catalogue means.
 func (f *engineFlags) load(ctx context.Context, model string, opts ...runtime.Option) (*runtime.Model, error) {
+	if f.Threads != 0 {
+		opts = append(opts, runtime.WithThreads(f.Threads))
+	}
+	return f.modelFlags.load(ctx, model, opts...)
+}
+
+func (f *modelFlags) load(ctx context.Context, model string, opts ...runtime.Option) (*runtime.Model, error) {
 	path, err := hub.Resolve(model)
 	if err != nil {
 		return nil, err
 	}
 	opts = append(opts, runtime.WithID(hub.ID(model)))
-	if f.Threads != 0 {
-		opts = append(opts, runtime.WithThreads(f.Threads))
-	}
 	if f.Context != 0 {
 		opts = append(opts, runtime.WithContextLength(f.Context))
 	}
