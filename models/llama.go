@@ -179,10 +179,7 @@ func (m *llama) attention(c *tensor.Compute, b *tensor.Batch, kv *tensor.KV, lay
 	norm, q, k, v := s.norm[:len(x)], s.query[:queries], s.key[:keys], s.value[:keys]
 
 	c.RMSNorm(norm, x, w.AttentionNorm, cfg.epsilon)
-	in := c.Input(norm, cfg.embedding)
-	c.Linear(q, w.Query, in)
-	c.Linear(k, w.Key, in)
-	c.Linear(v, w.Value, in)
+	c.Linears(c.Input(norm, cfg.embedding), tensor.Product{Out: q, Weight: w.Query}, tensor.Product{Out: k, Weight: w.Key}, tensor.Product{Out: v, Weight: w.Value})
 	c.Rope(q, cfg.heads, cfg.HeadDim, m.rope)
 	c.Rope(k, cfg.KVHeads, cfg.HeadDim, m.rope)
 	c.StoreKV(kv, layer, k, v, b)
@@ -199,9 +196,7 @@ func (m *llama) feedForward(c *tensor.Compute, w *llamaLayer, x []float32) {
 	norm, gate, up := s.norm[:len(x)], s.gate[:n*cfg.feedForward], s.up[:n*cfg.feedForward]
 
 	c.RMSNorm(norm, x, w.FeedForwardNorm, cfg.epsilon)
-	in := c.Input(norm, cfg.embedding)
-	c.Linear(gate, w.Gate, in)
-	c.Linear(up, w.Up, in)
+	c.Linears(c.Input(norm, cfg.embedding), tensor.Product{Out: gate, Weight: w.Gate}, tensor.Product{Out: up, Weight: w.Up})
 	c.SiLUGate(gate, up, cfg.feedForward)
 	delta := s.embeddingDelta[:len(x)]
 	c.Linear(delta, w.Down, c.Input(gate, cfg.feedForward))

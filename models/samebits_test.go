@@ -109,7 +109,7 @@ func unusable() error {
 // it under all circumstances.
 func sameBits(t *testing.T, f *gguf.File, prompt int, all []circumstance) {
 	defer goruntime.GOMAXPROCS(goruntime.GOMAXPROCS(4)) // or steps have fewer threads
-	const answer = 3 // tokens that are decoded one by one
+	const answer = 3                                    // tokens that are decoded one by one
 	rng := rand.New(rand.NewPCG(3, 5))
 	tokens := make([]int32, prompt+answer)
 	for i := range tokens {

@@ -17,20 +17,35 @@ func (c *Compute) Input(x []float32, cols int) *Input {
 	return in
 }
 
+// Product is a matrix and where its product goes: Out `[tokens, Weight.Rows]`.
+type Product struct {
+	Out    []float32
+	Weight *Tensor
+}
+
 // Linear computes out `[tokens, w.Rows]` = in · wᵀ. Rows are split between the
 // threads; each output is one sum in one fixed order.
-func (c *Compute) Linear(out []float32, w *Tensor, in *Input) {
-	check(in == &c.linear.input && w.Cols == in.cols && len(out) == in.tokens*w.Rows, "Linear "+w.Name)
+func (c *Compute) Linear(out []float32, w *Tensor, in *Input) { c.Linears(in, Product{out, w}) }
+
+// Linears computes the products of several matrices with one input, which
+// costs one barrier.
+func (c *Compute) Linears(in *Input, products ...Product) {
 	t := &c.linear
-	t.c, t.w, t.out = c, w, out
-	t.integer = w.format.Quantised() && c.activations == ActivationsInt8
-	if t.integer && !in.quantised {
+	t.c, t.products = c, append(t.products[:0], products...)
+	rows, integer := 0, false
+	for _, p := range products {
+		w := p.Weight
+		check(in == &t.input && w.Cols == in.cols && len(p.Out) == in.tokens*w.Rows, "Linear "+w.Name)
+		rows += w.Rows
+		integer = integer || t.integer(w)
+	}
+	if integer && !in.quantised {
 		c.acts.Reset(in.tokens, in.cols)
 		c.quantize = quantizeTask{c: c, x: in.x}
 		c.step.Do(&c.quantize, in.tokens, quantizeGrain)
 		in.quantised = true
 	}
-	c.step.Do(t, w.Rows, linearGrain)
+	c.step.Do(t, rows, linearGrain)
 }
 
 const (
@@ -39,20 +54,30 @@ const (
 )
 
 type linearTask struct {
-	c       *Compute
-	input   Input
-	w       *Tensor
-	out     []float32
-	integer bool
+	c        *Compute
+	input    Input
+	products []Product
 }
 
+// integer reports whether w is multiplied with int8 activations.
+func (t *linearTask) integer(w *Tensor) bool {
+	return w.format.Quantised() && t.c.activations == ActivationsInt8
+}
+
+// Do takes rows of all matrices, counted on from one to the next.
 func (t *linearTask) Do(worker, lo, hi int) {
-	set, w, scratch := t.c.set, t.w, t.c.workers[worker].products
-	if t.integer {
-		set.MulQ(w.format, w.data, w.Cols, lo, hi, t.c.acts, t.out, w.Rows, scratch)
-		return
+	set, scratch := t.c.set, t.c.workers[worker].products
+	for _, p := range t.products {
+		w := p.Weight
+		if from, to := max(lo, 0), min(hi, w.Rows); from >= to {
+			// none of its rows
+		} else if t.integer(w) {
+			set.MulQ(w.format, w.data, w.Cols, from, to, t.c.acts, p.Out, w.Rows, scratch)
+		} else {
+			set.MulF(w.format, w.data, w.Cols, from, to, t.input.x, t.input.tokens, p.Out, w.Rows, scratch)
+		}
+		lo, hi = lo-w.Rows, hi-w.Rows
 	}
-	set.MulF(w.format, w.data, w.Cols, lo, hi, t.input.x, t.input.tokens, t.out, w.Rows, scratch)
 }
 
 type quantizeTask struct {
