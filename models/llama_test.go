@@ -35,6 +35,9 @@ func newMachine(t *testing.T, f *gguf.File, act tensor.Activations, sequences in
 	return newMachineOf(t, f, act, sequences, 2, maxTokens)
 }
 
+// maxContext is what a sequence has room for, in tokens.
+const maxContext = 640
+
 // newMachineOf is newMachine with a number of threads and of tokens in a batch.
 func newMachineOf(t *testing.T, f *gguf.File, act tensor.Activations, sequences, threads, tokens int) *machine {
 	t.Helper()
@@ -52,7 +55,8 @@ func newMachineOf(t *testing.T, f *gguf.File, act tensor.Activations, sequences,
 		t.Fatal(err)
 	}
 	shape := kvcache.Shape{Layers: cfg.Layers, Heads: cfg.KVHeads, HeadDim: cfg.HeadDim, F32: act == tensor.ActivationsF32}
-	cache, err := kvcache.New(shape, sequences*kvcache.PagesFor(cfg.ContextLength), b)
+	room := min(cfg.ContextLength, maxContext)
+	cache, err := kvcache.New(shape, sequences*kvcache.PagesFor(room), b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +72,7 @@ func newMachineOf(t *testing.T, f *gguf.File, act tensor.Activations, sequences,
 	})
 	m := &machine{t: t, model: model, compute: compute, exec: ex, cache: cache, done: make([]int, sequences)}
 	for range sequences {
-		s, err := cache.Lease(cfg.ContextLength)
+		s, err := cache.Lease(room)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -22,7 +22,7 @@ func (s *stat) read(f *os.File) (size int64, modified time.Time, err error) {
 	defer s.mu.Unlock()
 	for {
 		err = unix.Fstat(int(f.Fd()), &s.buf)
-		if err != unix.EINTR { //nolint:errorlint // a plain Errno
+		if err != unix.EINTR { // a plain Errno
 			break
 		}
 	}
