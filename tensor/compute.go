@@ -114,6 +114,7 @@ func NewCompute(lease *budget.Lease, act Activations, limits Limits) (*Compute, 
 	c := &Compute{set: set, activations: act, limits: limits, acts: kernel.NewActs(limits.Tokens, limits.MaxCols)}
 	c.inStep = c.runStep
 	c.attention.tiles = make([]int32, 0, limits.Tokens)
+	c.linear.order.shares = make([]share, limits.Threads)
 	for range limits.Threads {
 		c.workers = append(c.workers, worker{
 			products: kernel.NewScratch(limits.MaxCols),
@@ -134,6 +135,7 @@ func (c *Compute) Step(ctx context.Context, ex *exec.Executor, f func() error) e
 func (c *Compute) runStep(s *exec.Step) error {
 	c.setStep(s)
 	defer c.setStep(nil)
+	c.linear.order.at = 0
 	return c.f()
 }
 

@@ -45,6 +45,7 @@ func (c *Compute) Linears(in *Input, products ...Product) {
 		c.step.Do(&c.quantize, in.tokens, quantizeGrain)
 		in.quantised = true
 	}
+	t.order.enter(c.step, products, rows)
 	c.step.Do(t, rows, linearGrain)
 }
 
@@ -57,6 +58,7 @@ type linearTask struct {
 	c        *Compute
 	input    Input
 	products []Product
+	order    weightOrder
 }
 
 // integer reports whether w is multiplied with int8 activations.
@@ -67,16 +69,18 @@ func (t *linearTask) integer(w *Tensor) bool {
 // Do takes rows of all matrices, counted on from one to the next.
 func (t *linearTask) Do(worker, lo, hi int) {
 	set, scratch := t.c.set, t.c.workers[worker].products
-	for _, p := range t.products {
+	base := 0 // where the matrix begins
+	for i, p := range t.products {
 		w := p.Weight
-		if from, to := max(lo, 0), min(hi, w.Rows); from >= to {
-			// none of its rows
-		} else if t.integer(w) {
-			set.MulQ(w.format, w.data, w.Cols, from, to, t.c.acts, p.Out, w.Rows, scratch)
-		} else {
-			set.MulF(w.format, w.data, w.Cols, from, to, t.input.x, t.input.tokens, p.Out, w.Rows, scratch)
+		if from, to := max(lo-base, 0), min(hi-base, w.Rows); from < to {
+			scratch.Ahead = t.order.ahead(worker, t.products, i, base, from, to)
+			if t.integer(w) {
+				set.MulQ(w.format, w.data, w.Cols, from, to, t.c.acts, p.Out, w.Rows, scratch)
+			} else {
+				set.MulF(w.format, w.data, w.Cols, from, to, t.input.x, t.input.tokens, p.Out, w.Rows, scratch)
+			}
 		}
-		lo, hi = lo-w.Rows, hi-w.Rows
+		base += w.Rows
 	}
 }
 

@@ -84,7 +84,7 @@ func (c *benchCmd) check() error {
 }
 
 // Run measures and prints.
-func (c *benchCmd) Run(ctx context.Context, std *stdio) error {
+func (c *benchCmd) Run(ctx context.Context, std *stdio) (err error) {
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -96,6 +96,7 @@ func (c *benchCmd) Run(ctx context.Context, std *stdio) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Model, err)
 	}
+	defer closeInto(&err, work)
 	if c.Context == 0 {
 		c.Context = 1 + slices.Max(append(c.Prompt, c.Tokens...))
 	}

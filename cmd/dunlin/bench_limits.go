@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
@@ -48,11 +49,9 @@ type work struct {
 	bytes    float64 // of all matrices that a token meets
 	layerOps float64 // multiplications and additions of the layers
 	headOps  float64 // and of the output head
-	sample   []byte  // what a plain read reads: as much memory, up to a bound
+	mapped   *pool.Handle
+	sample   []byte // what a plain read reads: as much of the mapped file
 }
-
-// maxSample is larger than the caches of all but a few machines.
-const maxSample = 256 << 20
 
 // workOf adds up the matrices of a file. The embedding is read row by row and
 // counts only where it is the output head too.
@@ -61,8 +60,7 @@ func workOf(path string) (w *work, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer closeInto(&err, h)
-	w = new(work)
+	w = &work{mapped: h}
 	err = pool.Guard(func() error {
 		f, err := gguf.Parse(h.Bytes(), budget.New(budget.Available()/2).Lease())
 		if err != nil {
@@ -85,12 +83,16 @@ func workOf(path string) (w *work, err error) {
 		}
 		return nil
 	})
-	w.sample = make([]byte, int(min(w.bytes, maxSample)))
-	for i := range w.sample {
-		w.sample[i] = byte(i) // or it would be one page of zeros
+	if err != nil {
+		return nil, errors.Join(err, h.Close())
 	}
-	return w, err
+	b := h.Bytes()
+	w.sample = b[len(b)-int(w.bytes):]
+	return w, nil
 }
+
+// Close gives the mapping back.
+func (w *work) Close() error { return w.mapped.Close() }
 
 // limits measures the machine.
 func (w *work) limits(threads int) *benchLimits {

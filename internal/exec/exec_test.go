@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -154,26 +155,73 @@ func TestResultsAreVisible(t *testing.T) {
 
 func TestShares(t *testing.T) {
 	tests := []struct {
-		grains, parts int
-		want          string
+		n, grain, threads int
+		want              string // shares, with their chunks
 	}{
-		{4, 4, "[0 1)/1 [1 2)/1 [2 3)/1 [3 4)/1"},
-		{5, 2, "[0 3)/1 [3 5)/1"},
-		{36, 2, "[0 18)/2 [18 36)/2"},
-		{1 << 62, 2, "[0 2305843009213693952)/144115188075855872 [2305843009213693952 4611686018427387904)/144115188075855872"},
-		{0, 1, "[0 0)/1"},
+		{4, 1, 4, "[0 1):1 [1 2):1 [2 3):1 [3 4):1"},
+		{5, 1, 2, "[0 3):1,1,1 [3 5):1,1"},
+		{36, 1, 2, "[0 18):2,2,2,2,2,2,1,1,1,1,1,1 [18 36):2,2,2,2,2,2,1,1,1,1,1,1"},
+		{65, 16, 2, "[0 3):1,1,1 [3 5):1,1"},
+		{1 << 40, 1, 2, ""},
+		{0, 1, 3, "[0 0):"},
 	}
 	for _, tt := range tests {
-		j := job{grains: tt.grains, parts: tt.parts}
+		j := job{n: tt.n, grain: tt.grain}
+		j.split(tt.threads)
 		var got []string
-		for i := range tt.parts {
-			lo, hi, size := j.share(i)
-			got = append(got, fmt.Sprintf("[%d %d)/%d", lo, hi, size))
+		for i := range j.parts {
+			lo, hi := j.share(i)
+			if hi-lo > indexMask {
+				t.Fatalf("a cursor can't count a share of %d grains", hi-lo)
+			}
+			var cursor atomic.Uint64
+			var chunks []string
+			for at := 0; ; {
+				from, to := claim(&cursor, 1, hi-lo)
+				if from >= to {
+					if at != hi-lo {
+						t.Errorf("the chunks of [%d %d) end after %d", lo, hi, at)
+					}
+					break
+				}
+				if from != at {
+					t.Fatalf("a chunk of [%d %d) begins at %d, not %d", lo, hi, from, at)
+				}
+				at = to
+				chunks = append(chunks, strconv.Itoa(to-from))
+			}
+			got = append(got, fmt.Sprintf("[%d %d):%s", lo, hi, strings.Join(chunks, ",")))
 		}
-		if s := strings.Join(got, " "); s != tt.want {
-			t.Errorf("%d grains on %d threads:\n got %s\nwant %s", tt.grains, tt.parts, s, tt.want)
+		if s := strings.Join(got, " "); tt.want != "" && s != tt.want {
+			t.Errorf("%d items by %d on %d threads:\n got %s\nwant %s", tt.n, tt.grain, tt.threads, s, tt.want)
 		}
 	}
+}
+
+// TestShare holds what a step says about shares to what its threads get.
+func TestShare(t *testing.T) {
+	e := newExecutor(t, 3)
+	step(t, e, 3, func(s *Step) {
+		for _, n := range []int{0, 1, 16, 17, 100} {
+			next := 0
+			for i := range s.Threads() {
+				lo, hi := s.Share(i, n, 16)
+				if lo == hi {
+					continue
+				}
+				if lo != next {
+					t.Errorf("%d items: the share of thread %d begins at %d, not %d", n, i, lo, next)
+				}
+				next = hi
+			}
+			if next != n {
+				t.Errorf("%d items: the shares end at %d", n, next)
+			}
+			if lo, hi := s.Share(s.Threads(), n, 16); lo != hi {
+				t.Errorf("%d items: a thread that isn't there has [%d %d)", n, lo, hi)
+			}
+		}
+	})
 }
 
 func TestThreadsAreLimited(t *testing.T) {

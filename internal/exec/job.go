@@ -17,10 +17,14 @@ type Task interface {
 	Do(worker, lo, hi int)
 }
 
-// chunksPerShare is how finely a share is cut where the grain allows. More chunks
-// give a finer takeover and an earlier stop; fewer give longer walks over memory,
-// which the kernels' prefetch wants, and fewer claims of about five nanoseconds.
-const chunksPerShare = 16
+// A share is walked in chunks of an eighth of it, and towards its end of a quarter
+// of what is left, down to one grain. So the walks over memory are long, as the
+// kernels' prefetch wants, and when one thread takes over the rest of another's
+// share both end at about the same time.
+const (
+	chunksPerShare = 8
+	chunksOfRest   = 4
+)
 
 const (
 	indexBits = 16 // of a cursor; the rest is the job's sequence number
@@ -37,31 +41,50 @@ type job struct {
 	step             uint64 // id of the step
 }
 
-// share is the part of a job that thread i begins with, in grains: chunks of size
-// grains from lo to hi, the last one perhaps smaller.
-func (j *job) share(i int) (lo, hi, size int) {
-	each, more := j.grains/j.parts, j.grains%j.parts
-	lo = each*i + min(i, more)
-	hi = each*(i+1) + min(i+1, more)
-	return lo, hi, max(1, (hi-lo+chunksPerShare-1)/chunksPerShare)
+// split cuts the items into grains and those into shares.
+func (j *job) split(threads int) {
+	for {
+		j.grains = j.n / j.grain
+		if j.grains*j.grain < j.n {
+			j.grains++
+		}
+		j.parts = max(1, min(threads, j.grains))
+		if j.grains/j.parts < indexMask {
+			return
+		}
+		j.grain *= 2 // or a cursor couldn't count them
+	}
 }
 
-// claim takes the next chunk of a share that has this many, or returns -1. A
-// cursor holds the sequence number of the job it was last moved in, so one that
-// was left behind by an earlier job counts as zero and nobody has to reset it.
-// A share that is used up is only read, never written.
-func claim(cursor *atomic.Uint64, seq uint64, chunks int) int {
+// share is the part of a job that thread i begins with, in grains: from lo to hi.
+func (j *job) share(i int) (lo, hi int) {
+	each, more := j.grains/j.parts, j.grains%j.parts
+	return each*i + min(i, more), each*(i+1) + min(i+1, more)
+}
+
+// chunk is the size of the one that begins after done of a share's grains.
+func chunk(done, share int) int {
+	return max(1, min(share/chunksPerShare, (share-done)/chunksOfRest))
+}
+
+// claim takes the next chunk of a share of so many grains: those from lo to hi,
+// none if lo is not below hi. A cursor holds the number of grains taken and the
+// sequence number of the job it was last moved in, so one that was left behind by
+// an earlier job counts as zero and nobody has to reset it. A share that is used
+// up is only read, never written.
+func claim(cursor *atomic.Uint64, seq uint64, share int) (lo, hi int) {
 	for {
 		old := cursor.Load()
-		i := 0
+		lo = 0
 		if old>>indexBits == seq {
-			i = int(old & indexMask)
+			lo = int(old & indexMask)
 		}
-		if i >= chunks {
-			return -1
+		if lo >= share {
+			return lo, lo
 		}
-		if cursor.CompareAndSwap(old, seq<<indexBits|uint64(i+1)) {
-			return i
+		hi = lo + chunk(lo, share)
+		if cursor.CompareAndSwap(old, seq<<indexBits|uint64(hi)) {
+			return lo, hi
 		}
 	}
 }
@@ -76,8 +99,7 @@ func (e *Executor) walk(me int, done <-chan struct{}) {
 		if i >= j.parts {
 			i -= j.parts
 		}
-		lo, hi, size := j.share(i)
-		chunks := (hi - lo + size - 1) / size
+		first, end := j.share(i)
 		for cursor := &e.slots[i].cursor; ; {
 			select {
 			case <-done:
@@ -87,13 +109,11 @@ func (e *Executor) walk(me int, done <-chan struct{}) {
 			if e.stopped.Load() >= j.step {
 				return
 			}
-			c := claim(cursor, j.seq, chunks)
-			if c < 0 {
+			lo, hi := claim(cursor, j.seq, end-first)
+			if lo >= hi {
 				break
 			}
-			from := lo + c*size
-			to := min(from+size, hi)
-			j.task.Do(me, from*j.grain, min(to*j.grain, j.n))
+			j.task.Do(me, (first+lo)*j.grain, min((first+hi)*j.grain, j.n))
 		}
 	}
 }

@@ -54,11 +54,7 @@ func (s *Step) Do(t Task, n, grain int) {
 	}
 	e, j := s.e, &s.e.job
 	j.task, j.n, j.grain, j.step = t, max(n, 0), max(grain, 1), s.id
-	j.grains = j.n / j.grain
-	if j.grains*j.grain < j.n {
-		j.grains++
-	}
-	j.parts = max(1, min(s.threads, j.grains))
+	j.split(s.threads)
 	e.seq++
 	j.seq = e.seq
 	s.phase, s.walked = working, false
@@ -73,6 +69,18 @@ func (s *Step) Do(t Task, n, grain int) {
 	}
 	e.walk(0, s.done)
 	s.walked = true
+}
+
+// Share is what thread i of a Do over n items begins with: the items [lo, hi),
+// none for a thread that has no share.
+func (s *Step) Share(i, n, grain int) (lo, hi int) {
+	j := job{n: n, grain: max(grain, 1)}
+	j.split(s.threads)
+	if i >= j.parts {
+		return 0, 0
+	}
+	lo, hi = j.share(i)
+	return lo * j.grain, min(hi*j.grain, n)
 }
 
 // finish ends a Do, however thread 0 came out of it: no worker may be in the job

@@ -1,7 +1,9 @@
 package probe
 
 import (
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -83,14 +85,22 @@ func best(threads, ops int, run func(n int)) float64 {
 }
 
 // Read is how many bytes a second so many threads read of b, each its own part,
-// front to back; 0 where there is no probe for this machine.
+// front to back; 0 where there is no probe for this machine, or b is a mapping
+// whose file has become shorter.
 func Read(threads int, b []byte) float64 {
 	if read == nil || len(b) < threads*readUnit {
 		return 0
 	}
 	const call = 128 << 10
 	part := len(b) / threads / readUnit * readUnit
+	var faults atomic.Int64
 	took := together(threads, func(i int) {
+		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+		defer func() {
+			if recover() != nil {
+				faults.Add(1)
+			}
+		}()
 		mine := b[i*part : (i+1)*part]
 		for len(mine) > 0 {
 			n := min(call, len(mine))
@@ -98,6 +108,9 @@ func Read(threads int, b []byte) float64 {
 			mine = mine[n:]
 		}
 	})
+	if faults.Load() > 0 {
+		return 0
+	}
 	return float64(part*threads) / took.Seconds()
 }
 

@@ -45,15 +45,16 @@ var (
 // optimisation guides; Fog, instruction tables.
 const (
 	zen1       design = "Zen 1" // halves of 128 bits
+	zen3       design = "Zen 3"
 	zen4       design = "Zen 4" // 512 bits in two halves
 	zen5       design = "Zen 5"
 	intelXeonV design = "Xeon, Ice Lake to Granite Rapids"
 )
 
 var (
-	avx2Int8  = kind{"VPMADDUBSW, 256 bits", 8 * 64, multiplyAVX2, map[design]float64{zen1: 32}}
+	avx2Int8  = kind{"VPMADDUBSW, 256 bits", 8 * 64, multiplyAVX2, map[design]float64{zen1: 32, zen3: 128}}
 	vnniInt8  = kind{"VPDPBUSD, 512 bits", 16 * 128, multiplyVNNI, map[design]float64{zen4: 128, zen5: 256, intelXeonV: 256}}
-	avx2Float = kind{"VFMADD231PS, 256 bits", 12 * 16, fmaAVX2, map[design]float64{zen1: 16}}
+	avx2Float = kind{"VFMADD231PS, 256 bits", 12 * 16, fmaAVX2, map[design]float64{zen1: 16, zen3: 32}}
 	wideFloat = kind{"VFMADD231PS, 512 bits", 16 * 32, fmaAVX512, map[design]float64{zen4: 32, zen5: 64, intelXeonV: 64}}
 )
 
@@ -109,6 +110,8 @@ func designOf(cpuinfo string) design {
 	switch vendor := fields["vendor_id"]; {
 	case vendor == "AuthenticAMD" && family == 0x17 && model < 0x30:
 		return zen1
+	case vendor == "AuthenticAMD" && family == 0x19 && (model <= 0x0f || model >= 0x20 && model <= 0x5f):
+		return zen3
 	case vendor == "AuthenticAMD" && family == 0x19 && (model >= 0x10 && model <= 0x1f || model >= 0x60 && model <= 0xaf):
 		return zen4
 	case vendor == "AuthenticAMD" && family == 0x1a && model <= 0x1f:

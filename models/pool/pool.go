@@ -75,6 +75,7 @@ func Open(path string) (*Handle, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("map %s: %w", path, err)
 	}
+	advise(bytes)
 	m := &mapping{refs: 1, file: f, info: info, bytes: bytes}
 	mappings.list = append(mappings.list, m)
 	return &Handle{m: m, bytes: bytes}, nil

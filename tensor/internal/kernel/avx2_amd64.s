@@ -221,14 +221,14 @@ block:
 	VPAND          Y0, Y4, Y4
 	VMOVDQU        Y4, 448(DI)
 	VMOVD          (CX), X1
-	VPINSRD        $0x01, (CX)(AX*1), X1, X1
-	VPINSRD        $0x02, (CX)(AX*2), X1, X1
-	VPINSRD        $0x03, (CX)(R8*1), X1, X1
+	VPBLENDD       $0x02, -4(CX)(AX*1), X1, X1
+	VPBLENDD       $0x04, -8(CX)(AX*2), X1, X1
+	VPBLENDD       $0x08, -12(CX)(R8*1), X1, X1
 	VCVTPH2PS      X1, Y1
 	VMOVD          (R9), X2
-	VPINSRD        $0x01, (R9)(AX*1), X2, X2
-	VPINSRD        $0x02, (R9)(AX*2), X2, X2
-	VPINSRD        $0x03, (R9)(R8*1), X2, X2
+	VPBLENDD       $0x02, -4(R9)(AX*1), X2, X2
+	VPBLENDD       $0x04, -8(R9)(AX*2), X2, X2
+	VPBLENDD       $0x08, -12(R9)(R8*1), X2, X2
 	VCVTPH2PS      X2, Y2
 	VSHUFPS        $0x88, Y2, Y1, Y3
 	VSHUFPS        $0xdd, Y2, Y1, Y1
@@ -273,14 +273,14 @@ block:
 	VPAND          Y0, Y4, Y4
 	VMOVDQU        Y4, 480(DI)
 	VMOVD          (R10), X1
-	VPINSRD        $0x01, (R10)(AX*1), X1, X1
-	VPINSRD        $0x02, (R10)(AX*2), X1, X1
-	VPINSRD        $0x03, (R10)(R8*1), X1, X1
+	VPBLENDD       $0x02, -4(R10)(AX*1), X1, X1
+	VPBLENDD       $0x04, -8(R10)(AX*2), X1, X1
+	VPBLENDD       $0x08, -12(R10)(R8*1), X1, X1
 	VCVTPH2PS      X1, Y1
 	VMOVD          (R11), X2
-	VPINSRD        $0x01, (R11)(AX*1), X2, X2
-	VPINSRD        $0x02, (R11)(AX*2), X2, X2
-	VPINSRD        $0x03, (R11)(R8*1), X2, X2
+	VPBLENDD       $0x02, -4(R11)(AX*1), X2, X2
+	VPBLENDD       $0x04, -8(R11)(AX*2), X2, X2
+	VPBLENDD       $0x08, -12(R11)(R8*1), X2, X2
 	VCVTPH2PS      X2, Y2
 	VSHUFPS        $0x88, Y2, Y1, Y3
 	VSHUFPS        $0xdd, Y2, Y1, Y1
@@ -378,15 +378,14 @@ block:
 	VMOVDQU        Y1, 320(DI)
 	VMOVDQU        Y2, 384(DI)
 	VMOVDQU        Y3, 448(DI)
-	VPXOR          X0, X0, X0
-	VPINSRW        $0x00, (CX), X0, X0
-	VPINSRW        $0x01, (CX)(AX*1), X0, X0
-	VPINSRW        $0x02, (CX)(AX*2), X0, X0
-	VPINSRW        $0x03, (CX)(R8*1), X0, X0
-	VPINSRW        $0x04, (R9), X0, X0
-	VPINSRW        $0x05, (R9)(AX*1), X0, X0
-	VPINSRW        $0x06, (R9)(AX*2), X0, X0
-	VPINSRW        $0x07, (R9)(R8*1), X0, X0
+	VMOVDQU        (CX), X0
+	VPBLENDW       $0x02, -2(CX)(AX*1), X0, X0
+	VPBLENDW       $0x04, -4(CX)(AX*2), X0, X0
+	VPBLENDW       $0x08, -6(CX)(R8*1), X0, X0
+	VPBLENDW       $0x10, -8(R9), X0, X0
+	VPBLENDW       $0x20, -10(R9)(AX*1), X0, X0
+	VPBLENDW       $0x40, -12(R9)(AX*2), X0, X0
+	VPBLENDW       $0x80, -14(R9)(R8*1), X0, X0
 	VCVTPH2PS      X0, Y0
 	VMOVUPS        Y0, 512(DI)
 	VBROADCASTI128 2(R10), Y0
@@ -429,15 +428,14 @@ block:
 	VMOVDQU        Y1, 352(DI)
 	VMOVDQU        Y2, 416(DI)
 	VMOVDQU        Y3, 480(DI)
-	VPXOR          X0, X0, X0
-	VPINSRW        $0x00, (R10), X0, X0
-	VPINSRW        $0x01, (R10)(AX*1), X0, X0
-	VPINSRW        $0x02, (R10)(AX*2), X0, X0
-	VPINSRW        $0x03, (R10)(R8*1), X0, X0
-	VPINSRW        $0x04, (R11), X0, X0
-	VPINSRW        $0x05, (R11)(AX*1), X0, X0
-	VPINSRW        $0x06, (R11)(AX*2), X0, X0
-	VPINSRW        $0x07, (R11)(R8*1), X0, X0
+	VMOVDQU        (R10), X0
+	VPBLENDW       $0x02, -2(R10)(AX*1), X0, X0
+	VPBLENDW       $0x04, -4(R10)(AX*2), X0, X0
+	VPBLENDW       $0x08, -6(R10)(R8*1), X0, X0
+	VPBLENDW       $0x10, -8(R11), X0, X0
+	VPBLENDW       $0x20, -10(R11)(AX*1), X0, X0
+	VPBLENDW       $0x40, -12(R11)(AX*2), X0, X0
+	VPBLENDW       $0x80, -14(R11)(R8*1), X0, X0
 	VCVTPH2PS      X0, Y0
 	VMOVUPS        Y0, 544(DI)
 	ADDQ           $+34, CX
@@ -2366,16 +2364,14 @@ TEXT ·streamQ41AVX2(SB), NOSPLIT, $0-8
 	MOVQ         8(AX), AX
 	LEAQ         (AX)(AX*2), R8
 	LEAQ         (CX)(AX*4), R9
-	LEAQ         (R9)(AX*4), R10
-	LEAQ         (R10)(AX*4), R11
+	SHLQ         $0x01, BX
 
 group:
-	MOVQ   a+0(FP), R12
-	MOVQ   40(R12), R13
-	MOVQ   48(R12), R14
-	MOVQ   16(R12), R12
+	MOVQ   a+0(FP), R10
+	MOVQ   40(R10), R11
+	MOVQ   48(R10), R12
+	MOVQ   16(R10), R10
 	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
 
 block:
 	PREFETCHT1     (SI)
@@ -2384,152 +2380,80 @@ block:
 	PREFETCHT0     64(SI)(DI*1)
 	PREFETCHT1     128(SI)
 	PREFETCHT0     128(SI)(DI*1)
-	PREFETCHT1     192(SI)
-	PREFETCHT0     192(SI)(DI*1)
-	PREFETCHT1     256(SI)
-	PREFETCHT0     256(SI)(DI*1)
-	ADDQ           $+320, SI
-	VBROADCASTI128 4(CX), Y4
-	VBROADCASTI128 4(CX)(AX*1), Y5
-	VBROADCASTI128 4(R9), Y6
-	VBROADCASTI128 4(R9)(AX*1), Y7
-	VINSERTI128    $0x01, 4(CX)(AX*2), Y4, Y4
-	VINSERTI128    $0x01, 4(CX)(R8*1), Y5, Y5
-	VINSERTI128    $0x01, 4(R9)(AX*2), Y6, Y6
-	VINSERTI128    $0x01, 4(R9)(R8*1), Y7, Y7
-	VBROADCASTI128 (R13), Y9
-	VBROADCASTI128 16(R13), Y10
-	VPSRLW         $0x04, Y4, Y8
-	VPAND          Y0, Y4, Y4
-	VPAND          Y0, Y8, Y8
-	VPMADDUBSW     Y9, Y4, Y4
-	VPMADDUBSW     Y10, Y8, Y8
-	VPADDW         Y8, Y4, Y4
-	VPSRLW         $0x04, Y5, Y8
+	ADDQ           $+160, SI
+	VBROADCASTI128 (R11), Y3
+	VBROADCASTI128 16(R11), Y4
+	VBROADCASTI128 4(CX), Y5
+	VBROADCASTI128 4(CX)(AX*1), Y6
+	VBROADCASTI128 4(R9), Y7
+	VBROADCASTI128 4(R9)(AX*1), Y8
+	VINSERTI128    $0x01, 4(CX)(AX*2), Y5, Y5
+	VINSERTI128    $0x01, 4(CX)(R8*1), Y6, Y6
+	VINSERTI128    $0x01, 4(R9)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 4(R9)(R8*1), Y8, Y8
+	VPSRLW         $0x04, Y5, Y9
 	VPAND          Y0, Y5, Y5
-	VPAND          Y0, Y8, Y8
-	VPMADDUBSW     Y9, Y5, Y5
-	VPMADDUBSW     Y10, Y8, Y8
-	VPADDW         Y8, Y5, Y5
-	VPSRLW         $0x04, Y6, Y8
+	VPAND          Y0, Y9, Y9
+	VPMADDUBSW     Y3, Y5, Y5
+	VPMADDUBSW     Y4, Y9, Y9
+	VPADDW         Y9, Y5, Y5
+	VPSRLW         $0x04, Y6, Y9
 	VPAND          Y0, Y6, Y6
-	VPAND          Y0, Y8, Y8
-	VPMADDUBSW     Y9, Y6, Y6
-	VPMADDUBSW     Y10, Y8, Y8
-	VPADDW         Y8, Y6, Y6
-	VPSRLW         $0x04, Y7, Y8
+	VPAND          Y0, Y9, Y9
+	VPMADDUBSW     Y3, Y6, Y6
+	VPMADDUBSW     Y4, Y9, Y9
+	VPADDW         Y9, Y6, Y6
+	VPSRLW         $0x04, Y7, Y9
 	VPAND          Y0, Y7, Y7
+	VPAND          Y0, Y9, Y9
+	VPMADDUBSW     Y3, Y7, Y7
+	VPMADDUBSW     Y4, Y9, Y9
+	VPADDW         Y9, Y7, Y7
+	VPSRLW         $0x04, Y8, Y9
 	VPAND          Y0, Y8, Y8
-	VPMADDUBSW     Y9, Y7, Y7
-	VPMADDUBSW     Y10, Y8, Y8
-	VPADDW         Y8, Y7, Y7
-	VPUNPCKLDQ     Y5, Y4, Y8
-	VPUNPCKHDQ     Y5, Y4, Y4
-	VPUNPCKLDQ     Y7, Y6, Y5
-	VPUNPCKHDQ     Y7, Y6, Y6
-	VPADDW         Y4, Y8, Y8
+	VPAND          Y0, Y9, Y9
+	VPMADDUBSW     Y3, Y8, Y8
+	VPMADDUBSW     Y4, Y9, Y9
+	VPADDW         Y9, Y8, Y8
+	VPUNPCKLDQ     Y6, Y5, Y3
+	VPUNPCKHDQ     Y6, Y5, Y4
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y6
+	VPADDW         Y4, Y3, Y3
 	VPADDW         Y6, Y5, Y5
-	VPUNPCKLQDQ    Y5, Y8, Y4
-	VPUNPCKHQDQ    Y5, Y8, Y6
+	VPUNPCKLQDQ    Y5, Y3, Y4
+	VPUNPCKHQDQ    Y5, Y3, Y6
 	VPADDW         Y6, Y4, Y4
 	VPMADDWD       Y1, Y4, Y4
 	VCVTDQ2PS      Y4, Y4
-	VMOVD          (CX), X5
-	VPINSRD        $0x01, (CX)(AX*1), X5, X5
-	VPINSRD        $0x02, (CX)(AX*2), X5, X5
-	VPINSRD        $0x03, (CX)(R8*1), X5, X5
+	VMOVD          (CX), X3
+	VPBLENDD       $0x02, -4(CX)(AX*1), X3, X3
+	VPBLENDD       $0x04, -8(CX)(AX*2), X3, X3
+	VPBLENDD       $0x08, -12(CX)(R8*1), X3, X3
+	VCVTPH2PS      X3, Y3
+	VMOVD          (R9), X5
+	VPBLENDD       $0x02, -4(R9)(AX*1), X5, X5
+	VPBLENDD       $0x04, -8(R9)(AX*2), X5, X5
+	VPBLENDD       $0x08, -12(R9)(R8*1), X5, X5
 	VCVTPH2PS      X5, Y5
-	VMOVD          (R9), X6
-	VPINSRD        $0x01, (R9)(AX*1), X6, X6
-	VPINSRD        $0x02, (R9)(AX*2), X6, X6
-	VPINSRD        $0x03, (R9)(R8*1), X6, X6
-	VCVTPH2PS      X6, Y6
-	VSHUFPS        $0x88, Y6, Y5, Y7
-	VSHUFPS        $0xdd, Y6, Y5, Y5
-	VBROADCASTSS   (R14), Y6
-	VMULPS         Y6, Y7, Y7
-	VFMADD231PS    Y4, Y7, Y2
-	VBROADCASTSS   4(R14), Y6
-	VFMADD231PS    Y6, Y5, Y2
-	VBROADCASTI128 4(R10), Y4
-	VBROADCASTI128 4(R10)(AX*1), Y5
-	VBROADCASTI128 4(R11), Y6
-	VBROADCASTI128 4(R11)(AX*1), Y7
-	VINSERTI128    $0x01, 4(R10)(AX*2), Y4, Y4
-	VINSERTI128    $0x01, 4(R10)(R8*1), Y5, Y5
-	VINSERTI128    $0x01, 4(R11)(AX*2), Y6, Y6
-	VINSERTI128    $0x01, 4(R11)(R8*1), Y7, Y7
-	VBROADCASTI128 (R13), Y9
-	VBROADCASTI128 16(R13), Y10
-	VPSRLW         $0x04, Y4, Y8
-	VPAND          Y0, Y4, Y4
-	VPAND          Y0, Y8, Y8
-	VPMADDUBSW     Y9, Y4, Y4
-	VPMADDUBSW     Y10, Y8, Y8
-	VPADDW         Y8, Y4, Y4
-	VPSRLW         $0x04, Y5, Y8
-	VPAND          Y0, Y5, Y5
-	VPAND          Y0, Y8, Y8
-	VPMADDUBSW     Y9, Y5, Y5
-	VPMADDUBSW     Y10, Y8, Y8
-	VPADDW         Y8, Y5, Y5
-	VPSRLW         $0x04, Y6, Y8
-	VPAND          Y0, Y6, Y6
-	VPAND          Y0, Y8, Y8
-	VPMADDUBSW     Y9, Y6, Y6
-	VPMADDUBSW     Y10, Y8, Y8
-	VPADDW         Y8, Y6, Y6
-	VPSRLW         $0x04, Y7, Y8
-	VPAND          Y0, Y7, Y7
-	VPAND          Y0, Y8, Y8
-	VPMADDUBSW     Y9, Y7, Y7
-	VPMADDUBSW     Y10, Y8, Y8
-	VPADDW         Y8, Y7, Y7
-	VPUNPCKLDQ     Y5, Y4, Y8
-	VPUNPCKHDQ     Y5, Y4, Y4
-	VPUNPCKLDQ     Y7, Y6, Y5
-	VPUNPCKHDQ     Y7, Y6, Y6
-	VPADDW         Y4, Y8, Y8
-	VPADDW         Y6, Y5, Y5
-	VPUNPCKLQDQ    Y5, Y8, Y4
-	VPUNPCKHQDQ    Y5, Y8, Y6
-	VPADDW         Y6, Y4, Y4
-	VPMADDWD       Y1, Y4, Y4
-	VCVTDQ2PS      Y4, Y4
-	VMOVD          (R10), X5
-	VPINSRD        $0x01, (R10)(AX*1), X5, X5
-	VPINSRD        $0x02, (R10)(AX*2), X5, X5
-	VPINSRD        $0x03, (R10)(R8*1), X5, X5
-	VCVTPH2PS      X5, Y5
-	VMOVD          (R11), X6
-	VPINSRD        $0x01, (R11)(AX*1), X6, X6
-	VPINSRD        $0x02, (R11)(AX*2), X6, X6
-	VPINSRD        $0x03, (R11)(R8*1), X6, X6
-	VCVTPH2PS      X6, Y6
-	VSHUFPS        $0x88, Y6, Y5, Y7
-	VSHUFPS        $0xdd, Y6, Y5, Y5
-	VBROADCASTSS   (R14), Y6
-	VMULPS         Y6, Y7, Y7
-	VFMADD231PS    Y4, Y7, Y3
-	VBROADCASTSS   4(R14), Y6
-	VFMADD231PS    Y6, Y5, Y3
+	VSHUFPS        $0x88, Y5, Y3, Y6
+	VSHUFPS        $0xdd, Y5, Y3, Y3
+	VBROADCASTSS   (R12), Y5
+	VMULPS         Y5, Y6, Y6
+	VFMADD231PS    Y4, Y6, Y2
+	VBROADCASTSS   4(R12), Y4
+	VFMADD231PS    Y4, Y3, Y2
 	ADDQ           $+20, CX
 	ADDQ           $+20, R9
-	ADDQ           $+20, R10
-	ADDQ           $+20, R11
-	ADDQ           $0x20, R13
-	ADDQ           $0x08, R14
-	DECQ           R12
+	ADDQ           $0x20, R11
+	ADDQ           $0x08, R12
+	DECQ           R10
 	JNZ            block
 	VPERMQ         $0xd8, Y2, Y2
 	VMOVUPS        Y2, (DX)
-	VPERMQ         $0xd8, Y3, Y3
-	VMOVUPS        Y3, 32(DX)
-	ADDQ           $0x40, DX
-	LEAQ           (R11)(R8*1), CX
+	ADDQ           $0x20, DX
+	LEAQ           (R9)(R8*1), CX
 	LEAQ           (CX)(AX*4), R9
-	LEAQ           (R9)(AX*4), R10
-	LEAQ           (R10)(AX*4), R11
 	DECQ           BX
 	JNZ            group
 	VZEROUPPER
@@ -2549,16 +2473,14 @@ TEXT ·streamQ80AVX2(SB), NOSPLIT, $0-8
 	MOVQ         8(AX), AX
 	LEAQ         (AX)(AX*2), R8
 	LEAQ         (CX)(AX*4), R9
-	LEAQ         (R9)(AX*4), R10
-	LEAQ         (R10)(AX*4), R11
+	SHLQ         $0x01, BX
 
 group:
-	MOVQ   a+0(FP), R12
-	MOVQ   40(R12), R13
-	MOVQ   48(R12), R14
-	MOVQ   16(R12), R12
+	MOVQ   a+0(FP), R10
+	MOVQ   40(R10), R11
+	MOVQ   48(R10), R12
+	MOVQ   16(R10), R10
 	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
 
 block:
 	PREFETCHT1     (SI)
@@ -2571,184 +2493,93 @@ block:
 	PREFETCHT0     192(SI)(DI*1)
 	PREFETCHT1     256(SI)
 	PREFETCHT0     256(SI)(DI*1)
-	PREFETCHT1     320(SI)
-	PREFETCHT0     320(SI)(DI*1)
-	PREFETCHT1     384(SI)
-	PREFETCHT0     384(SI)(DI*1)
-	PREFETCHT1     448(SI)
-	PREFETCHT0     448(SI)(DI*1)
-	PREFETCHT1     512(SI)
-	PREFETCHT0     512(SI)(DI*1)
-	ADDQ           $+544, SI
-	VBROADCASTI128 2(CX), Y3
-	VBROADCASTI128 2(CX)(AX*1), Y4
-	VBROADCASTI128 2(CX)(AX*2), Y5
-	VBROADCASTI128 2(CX)(R8*1), Y6
-	VINSERTI128    $0x01, 2(R9), Y3, Y3
-	VINSERTI128    $0x01, 2(R9)(AX*1), Y4, Y4
-	VINSERTI128    $0x01, 2(R9)(AX*2), Y5, Y5
-	VINSERTI128    $0x01, 2(R9)(R8*1), Y6, Y6
-	VBROADCASTI128 (R13), Y7
-	VPSIGNB        Y3, Y7, Y8
-	VPABSB         Y3, Y3
-	VPMADDUBSW     Y8, Y3, Y3
-	VPMADDWD       Y0, Y3, Y3
-	VPSIGNB        Y4, Y7, Y8
+	ADDQ           $+272, SI
+	VBROADCASTI128 (R11), Y2
+	VBROADCASTI128 16(R11), Y3
+	VBROADCASTI128 2(CX), Y4
+	VBROADCASTI128 2(CX)(AX*1), Y5
+	VBROADCASTI128 2(CX)(AX*2), Y6
+	VBROADCASTI128 2(CX)(R8*1), Y7
+	VINSERTI128    $0x01, 2(R9), Y4, Y4
+	VINSERTI128    $0x01, 2(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 2(R9)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 2(R9)(R8*1), Y7, Y7
+	VPSIGNB        Y4, Y2, Y8
 	VPABSB         Y4, Y4
 	VPMADDUBSW     Y8, Y4, Y4
 	VPMADDWD       Y0, Y4, Y4
-	VPSIGNB        Y5, Y7, Y8
+	VPSIGNB        Y5, Y2, Y8
 	VPABSB         Y5, Y5
 	VPMADDUBSW     Y8, Y5, Y5
 	VPMADDWD       Y0, Y5, Y5
-	VPSIGNB        Y6, Y7, Y7
+	VPSIGNB        Y6, Y2, Y8
 	VPABSB         Y6, Y6
-	VPMADDUBSW     Y7, Y6, Y6
+	VPMADDUBSW     Y8, Y6, Y6
 	VPMADDWD       Y0, Y6, Y6
-	VBROADCASTI128 18(CX), Y7
+	VPSIGNB        Y7, Y2, Y2
+	VPABSB         Y7, Y7
+	VPMADDUBSW     Y2, Y7, Y7
+	VPMADDWD       Y0, Y7, Y7
+	VBROADCASTI128 18(CX), Y2
 	VBROADCASTI128 18(CX)(AX*1), Y8
 	VBROADCASTI128 18(CX)(AX*2), Y9
 	VBROADCASTI128 18(CX)(R8*1), Y10
-	VINSERTI128    $0x01, 18(R9), Y7, Y7
+	VINSERTI128    $0x01, 18(R9), Y2, Y2
 	VINSERTI128    $0x01, 18(R9)(AX*1), Y8, Y8
 	VINSERTI128    $0x01, 18(R9)(AX*2), Y9, Y9
 	VINSERTI128    $0x01, 18(R9)(R8*1), Y10, Y10
-	VBROADCASTI128 16(R13), Y11
-	VPSIGNB        Y7, Y11, Y12
-	VPABSB         Y7, Y7
-	VPMADDUBSW     Y12, Y7, Y7
-	VPMADDWD       Y0, Y7, Y7
-	VPSIGNB        Y8, Y11, Y12
+	VPSIGNB        Y2, Y3, Y11
+	VPABSB         Y2, Y2
+	VPMADDUBSW     Y11, Y2, Y2
+	VPMADDWD       Y0, Y2, Y2
+	VPSIGNB        Y8, Y3, Y11
 	VPABSB         Y8, Y8
-	VPMADDUBSW     Y12, Y8, Y8
+	VPMADDUBSW     Y11, Y8, Y8
 	VPMADDWD       Y0, Y8, Y8
-	VPSIGNB        Y9, Y11, Y12
+	VPSIGNB        Y9, Y3, Y11
 	VPABSB         Y9, Y9
-	VPMADDUBSW     Y12, Y9, Y9
+	VPMADDUBSW     Y11, Y9, Y9
 	VPMADDWD       Y0, Y9, Y9
-	VPSIGNB        Y10, Y11, Y11
+	VPSIGNB        Y10, Y3, Y3
 	VPABSB         Y10, Y10
-	VPMADDUBSW     Y11, Y10, Y10
+	VPMADDUBSW     Y3, Y10, Y10
 	VPMADDWD       Y0, Y10, Y10
-	VPADDD         Y7, Y3, Y3
-	VPADDD         Y8, Y4, Y4
-	VPADDD         Y9, Y5, Y5
-	VPADDD         Y10, Y6, Y6
-	VPUNPCKLDQ     Y4, Y3, Y7
-	VPUNPCKHDQ     Y4, Y3, Y3
-	VPUNPCKLDQ     Y6, Y5, Y4
-	VPUNPCKHDQ     Y6, Y5, Y5
-	VPADDD         Y3, Y7, Y7
+	VPADDD         Y2, Y4, Y4
+	VPADDD         Y8, Y5, Y5
+	VPADDD         Y9, Y6, Y6
+	VPADDD         Y10, Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y2
+	VPUNPCKHDQ     Y5, Y4, Y3
+	VPUNPCKLDQ     Y7, Y6, Y4
+	VPUNPCKHDQ     Y7, Y6, Y5
+	VPADDD         Y3, Y2, Y2
 	VPADDD         Y5, Y4, Y4
-	VPUNPCKLQDQ    Y4, Y7, Y3
-	VPUNPCKHQDQ    Y4, Y7, Y5
+	VPUNPCKLQDQ    Y4, Y2, Y3
+	VPUNPCKHQDQ    Y4, Y2, Y5
 	VPADDD         Y5, Y3, Y3
 	VCVTDQ2PS      Y3, Y3
-	VPXOR          X4, X4, X4
-	VPINSRW        $0x00, (CX), X4, X4
-	VPINSRW        $0x01, (CX)(AX*1), X4, X4
-	VPINSRW        $0x02, (CX)(AX*2), X4, X4
-	VPINSRW        $0x03, (CX)(R8*1), X4, X4
-	VPINSRW        $0x04, (R9), X4, X4
-	VPINSRW        $0x05, (R9)(AX*1), X4, X4
-	VPINSRW        $0x06, (R9)(AX*2), X4, X4
-	VPINSRW        $0x07, (R9)(R8*1), X4, X4
-	VCVTPH2PS      X4, Y4
-	VBROADCASTSS   (R14), Y5
-	VMULPS         Y5, Y4, Y4
-	VFMADD231PS    Y3, Y4, Y1
-	VBROADCASTI128 2(R10), Y3
-	VBROADCASTI128 2(R10)(AX*1), Y4
-	VBROADCASTI128 2(R10)(AX*2), Y5
-	VBROADCASTI128 2(R10)(R8*1), Y6
-	VINSERTI128    $0x01, 2(R11), Y3, Y3
-	VINSERTI128    $0x01, 2(R11)(AX*1), Y4, Y4
-	VINSERTI128    $0x01, 2(R11)(AX*2), Y5, Y5
-	VINSERTI128    $0x01, 2(R11)(R8*1), Y6, Y6
-	VBROADCASTI128 (R13), Y7
-	VPSIGNB        Y3, Y7, Y8
-	VPABSB         Y3, Y3
-	VPMADDUBSW     Y8, Y3, Y3
-	VPMADDWD       Y0, Y3, Y3
-	VPSIGNB        Y4, Y7, Y8
-	VPABSB         Y4, Y4
-	VPMADDUBSW     Y8, Y4, Y4
-	VPMADDWD       Y0, Y4, Y4
-	VPSIGNB        Y5, Y7, Y8
-	VPABSB         Y5, Y5
-	VPMADDUBSW     Y8, Y5, Y5
-	VPMADDWD       Y0, Y5, Y5
-	VPSIGNB        Y6, Y7, Y7
-	VPABSB         Y6, Y6
-	VPMADDUBSW     Y7, Y6, Y6
-	VPMADDWD       Y0, Y6, Y6
-	VBROADCASTI128 18(R10), Y7
-	VBROADCASTI128 18(R10)(AX*1), Y8
-	VBROADCASTI128 18(R10)(AX*2), Y9
-	VBROADCASTI128 18(R10)(R8*1), Y10
-	VINSERTI128    $0x01, 18(R11), Y7, Y7
-	VINSERTI128    $0x01, 18(R11)(AX*1), Y8, Y8
-	VINSERTI128    $0x01, 18(R11)(AX*2), Y9, Y9
-	VINSERTI128    $0x01, 18(R11)(R8*1), Y10, Y10
-	VBROADCASTI128 16(R13), Y11
-	VPSIGNB        Y7, Y11, Y12
-	VPABSB         Y7, Y7
-	VPMADDUBSW     Y12, Y7, Y7
-	VPMADDWD       Y0, Y7, Y7
-	VPSIGNB        Y8, Y11, Y12
-	VPABSB         Y8, Y8
-	VPMADDUBSW     Y12, Y8, Y8
-	VPMADDWD       Y0, Y8, Y8
-	VPSIGNB        Y9, Y11, Y12
-	VPABSB         Y9, Y9
-	VPMADDUBSW     Y12, Y9, Y9
-	VPMADDWD       Y0, Y9, Y9
-	VPSIGNB        Y10, Y11, Y11
-	VPABSB         Y10, Y10
-	VPMADDUBSW     Y11, Y10, Y10
-	VPMADDWD       Y0, Y10, Y10
-	VPADDD         Y7, Y3, Y3
-	VPADDD         Y8, Y4, Y4
-	VPADDD         Y9, Y5, Y5
-	VPADDD         Y10, Y6, Y6
-	VPUNPCKLDQ     Y4, Y3, Y7
-	VPUNPCKHDQ     Y4, Y3, Y3
-	VPUNPCKLDQ     Y6, Y5, Y4
-	VPUNPCKHDQ     Y6, Y5, Y5
-	VPADDD         Y3, Y7, Y7
-	VPADDD         Y5, Y4, Y4
-	VPUNPCKLQDQ    Y4, Y7, Y3
-	VPUNPCKHQDQ    Y4, Y7, Y5
-	VPADDD         Y5, Y3, Y3
-	VCVTDQ2PS      Y3, Y3
-	VPXOR          X4, X4, X4
-	VPINSRW        $0x00, (R10), X4, X4
-	VPINSRW        $0x01, (R10)(AX*1), X4, X4
-	VPINSRW        $0x02, (R10)(AX*2), X4, X4
-	VPINSRW        $0x03, (R10)(R8*1), X4, X4
-	VPINSRW        $0x04, (R11), X4, X4
-	VPINSRW        $0x05, (R11)(AX*1), X4, X4
-	VPINSRW        $0x06, (R11)(AX*2), X4, X4
-	VPINSRW        $0x07, (R11)(R8*1), X4, X4
-	VCVTPH2PS      X4, Y4
-	VBROADCASTSS   (R14), Y5
-	VMULPS         Y5, Y4, Y4
-	VFMADD231PS    Y3, Y4, Y2
+	VMOVDQU        (CX), X2
+	VPBLENDW       $0x02, -2(CX)(AX*1), X2, X2
+	VPBLENDW       $0x04, -4(CX)(AX*2), X2, X2
+	VPBLENDW       $0x08, -6(CX)(R8*1), X2, X2
+	VPBLENDW       $0x10, -8(R9), X2, X2
+	VPBLENDW       $0x20, -10(R9)(AX*1), X2, X2
+	VPBLENDW       $0x40, -12(R9)(AX*2), X2, X2
+	VPBLENDW       $0x80, -14(R9)(R8*1), X2, X2
+	VCVTPH2PS      X2, Y2
+	VBROADCASTSS   (R12), Y4
+	VMULPS         Y4, Y2, Y2
+	VFMADD231PS    Y3, Y2, Y1
 	ADDQ           $+34, CX
 	ADDQ           $+34, R9
-	ADDQ           $+34, R10
-	ADDQ           $+34, R11
-	ADDQ           $0x20, R13
-	ADDQ           $0x08, R14
-	DECQ           R12
+	ADDQ           $0x20, R11
+	ADDQ           $0x08, R12
+	DECQ           R10
 	JNZ            block
 	VMOVUPS        Y1, (DX)
-	VMOVUPS        Y2, 32(DX)
-	ADDQ           $0x40, DX
-	LEAQ           (R11)(R8*1), CX
+	ADDQ           $0x20, DX
+	LEAQ           (R9)(R8*1), CX
 	LEAQ           (CX)(AX*4), R9
-	LEAQ           (R9)(AX*4), R10
-	LEAQ           (R10)(AX*4), R11
 	DECQ           BX
 	JNZ            group
 	VZEROUPPER

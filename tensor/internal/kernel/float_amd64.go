@@ -62,7 +62,6 @@ func mulF(f32, f16 *dotKernels, f Format, w []byte, k, lo, hi int, x []float32, 
 func (kn *dotKernels) mul(w unsafe.Pointer, row, rows, k int, x []float32, tokens int, out []float32, stride int, sc *Scratch) {
 	p := &sc.arch.dot
 	p.row, p.n, p.token, p.stride = row, k, 4*k, 4*stride
-	p.far, p.near = farAhead, nearAhead-farAhead
 	for t, n := 0, 0; t < tokens; t += n {
 		n = min(kn.tokens, tokens-t)
 		if tokens-t == kn.tokens+1 {
@@ -74,7 +73,9 @@ func (kn *dotKernels) mul(w unsafe.Pointer, row, rows, k int, x []float32, token
 		r := 0
 		for whole := rows - rows%by.rows; r < whole; r += by.rows * p.groups {
 			p.w, p.out = unsafe.Add(w, r*row), ptr(out[t*stride+r:])
-			p.groups = min(call, whole-r) / by.rows
+			far, same := sc.Ahead.from(p.w, (rows-r)*row, farAhead)
+			p.far, p.near = far, nearAhead-far
+			p.groups = min(call, whole-r, max(by.rows, same/row)) / by.rows
 			by.group(p)
 		}
 		for ; r < rows; r++ {

@@ -53,7 +53,7 @@ func TestMulQ(t *testing.T) {
 					want := append([]float32(nil), untouched...)
 					generic.MulQ(f, w, k, lo, hi, a, want, stride, sc)
 					got := place(or, untouched, start)
-					sc.Next = [][]byte{nil, w}[r.IntN(2)]
+					sc.Ahead = Ahead{Rest: r.IntN(2) * r.IntN(1<<16), Next: [][]byte{nil, w}[r.IntN(2)]}
 					s.MulQ(f, w, k, lo, hi, a, got, stride, sc)
 					mustSame(t, fmt.Sprintf("%v k=%d tokens=%d rows=[%d, %d) of %d", f, k, n, lo, hi, rows), got, want)
 				}
@@ -128,7 +128,7 @@ func TestLong(t *testing.T) {
 				want, got := make([]float32, c.tokens*c.rows), make([]float32, c.tokens*c.rows)
 				genericSet.MulQ(f, w, c.k, 0, c.rows, a, want, c.rows, sc)
 				for _, next := range [][]byte{nil, w[:100]} {
-					sc.Next = next
+					sc.Ahead.Next = next
 					s.MulQ(f, w, c.k, 0, c.rows, a, got, c.rows, sc)
 					mustSame(t, fmt.Sprintf("%v %+v", f, c), got, want)
 				}

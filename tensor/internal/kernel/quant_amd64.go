@@ -80,32 +80,38 @@ func (kn *quantKernels) stream(p *mulArgs, w []byte, a *Acts, out []float32, sc 
 	group := groupRows * p.row
 	groups := len(w) / group
 	call := max(1, min(maxCallBytes/group, maxCallMuls/(groupRows*BlockLen*p.blocks*a.tokens)))
-	last := groups // the first group whose prefetches belong to sc.Next
-	if len(sc.Next) > 0 {
-		last = max(0, groups-(farAhead+group-1)/group)
-	}
 	p.setTokens(a, 0, 0)
 	for g := 0; g < groups; g += p.groups {
 		p.w, p.out = ptr(w[g*group:]), ptr(out[g*groupRows:])
-		p.far = farAhead
-		p.groups = min(call, groups-g)
-		if g < last {
-			p.groups = min(p.groups, last-g)
-		} else if len(sc.Next) > 0 {
-			// Only an address: a prefetch reads nothing and can't fault.
-			p.far = int(uintptr(ptr(sc.Next))-uintptr(p.w)) + (g-last)*group
-		}
-		p.near = nearAhead - p.far
+		left := (groups - g) * group
+		far, same := sc.Ahead.from(p.w, left, farAhead)
+		p.far, p.near = far, nearAhead-far
+		p.groups = min(call, groups-g, max(1, same/group))
 		kn.direct[a.tokens](p)
 	}
+}
+
+// from is how far ahead of w the first prefetch is, where left bytes of the
+// call's rows begin, and for how many of those that stays so.
+func (a *Ahead) from(w unsafe.Pointer, left, distance int) (far, same int) {
+	over := distance - left - a.Rest // how far into Next
+	switch {
+	case len(a.Next) == 0:
+		return distance, left
+	case over < 0:
+		return distance, min(left, -over)
+	}
+	// Only an address: a prefetch reads nothing and can't fault.
+	return int(uintptr(ptr(a.Next))-uintptr(w)) + over, left
 }
 
 // panel multiplies the group of rows that starts at from, for the rows [r, hi)
 // in it, with all tokens.
 func (kn *quantKernels) panel(p *mulArgs, w []byte, from, r, hi int, a *Acts, out []float32, stride int, sc *Scratch) {
 	p.w = ptr(w[from*p.row:])
-	p.far = groupRows * p.row
-	p.near = nearAhead - p.far
+	group := groupRows * p.row
+	far, _ := sc.Ahead.from(p.w, min(group, (hi-r)*p.row), group)
+	p.far, p.near = far, nearAhead-far
 	kn.unpack(p)
 	whole := r+groupRows <= hi
 	for t0 := 0; t0 < a.tokens; t0 += tileTokens {

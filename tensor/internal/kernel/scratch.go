@@ -17,15 +17,20 @@ const (
 // Scratch is the working memory of one worker in [Set.MulQ] and [Set.MulF]. It
 // may not be used by two goroutines at once.
 type Scratch struct {
-	// Next is a hint: the weights that this worker reads after those of the
-	// call. With one token, memory is the limit, and the prefetcher then runs
-	// on into Next where the rows of the call end.
-	Next []byte
+	// Ahead is what the worker reads after the rows of the call.
+	Ahead Ahead
 
 	k     int       // the longest row
 	panel []float32 // one group of rows, unpacked
 	tile  []float32 // [token][row] outputs (and accumulators) of one group
 	arch  archScratch
+}
+
+// Ahead is a hint. With one token, memory is the limit: prefetches run far ahead
+// of the rows, and where those end they go on to what comes next.
+type Ahead struct {
+	Rest int    // bytes right after the rows of the call that come first
+	Next []byte // then this; empty where it isn't known
 }
 
 // ScratchBytes is the memory that a Scratch for rows of up to maxK elements

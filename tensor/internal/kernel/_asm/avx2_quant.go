@@ -192,7 +192,9 @@ func scalesQ41AVX2(r *rows, first int) (d, m vec) {
 		x := c.XMM()
 		c.VMOVD(r.at(first+4*h, 0), x)
 		for i := 1; i < 4; i++ {
-			c.VPINSRD(op.U8(i), r.at(first+4*h+i, 0), x, x)
+			// 16 bytes of which dword i is the row's first: the others before it
+			// are of the row above.
+			c.VPBLENDD(op.U8(1<<i), r.at(first+4*h+i, -4*i), x, x)
 		}
 		pairs[h] = c.YMM()
 		c.VCVTPH2PS(x, pairs[h])
@@ -210,9 +212,9 @@ func unpair(v vec) { c.VPERMQ(op.U8(0xd8), v, v) }
 // scalesQ80AVX2 loads d of eight rows.
 func scalesQ80AVX2(r *rows, first int) vec {
 	x, d := c.XMM(), c.YMM()
-	c.VPXOR(x, x, x)
-	for i := range 8 {
-		c.VPINSRW(op.U8(i), r.at(first+i, 0), x, x)
+	c.VMOVDQU(r.at(first, 0), x)
+	for i := 1; i < 8; i++ {
+		c.VPBLENDW(op.U8(1<<i), r.at(first+i, -2*i), x, x) // as in scalesQ41AVX2
 	}
 	c.VCVTPH2PS(x, d)
 	return d
@@ -260,7 +262,7 @@ func unpackLoop(block int, body func(r *rows, panel reg.GPVirtual, low vec)) {
 	w := o.load("w")
 	ahead := newPrefetcher(o, w)
 	blocks, panel := o.load("blocks"), o.load("panel")
-	r := newRows(w, o.load("row"))
+	r := newRows(w, o.load("row"), 16)
 	low := repeated("lowNibbles", 0x0f0f0f0f)
 	c.Label("block")
 	ahead.fetch(16 * block)
@@ -371,17 +373,14 @@ func tileAVX2(f string, n int) {
 func streamAVX2() {
 	function("streamQ41AVX2", "mulArgs", "multiplies groups of Q4_1 rows with one token.")
 	low, ones := repeated("lowNibbles", 0x0f0f0f0f), repeated("ones", 0x00010001)
-	streamLoopAVX2(q41Bytes, true, func(r *rows, first int, q reg.GPVirtual) vec {
+	streamLoopAVX2(q41Bytes, true, func(r *rows, first int, q [2]vec) vec {
 		lo, hi := loadRowsAVX2(r, paired, first, 4), ymms(4)
-		a, b := c.YMM(), c.YMM()
-		c.VBROADCASTI128(at(q, 0), a)
-		c.VBROADCASTI128(at(q, 16), b)
 		for i := range lo {
 			c.VPSRLW(op.U8(4), lo[i], hi[i])
 			c.VPAND(low, lo[i], lo[i])
 			c.VPAND(low, hi[i], hi[i])
-			c.VPMADDUBSW(a, lo[i], lo[i])
-			c.VPMADDUBSW(b, hi[i], hi[i])
+			c.VPMADDUBSW(q[0], lo[i], lo[i])
+			c.VPMADDUBSW(q[1], hi[i], hi[i])
 			c.VPADDW(hi[i], lo[i], lo[i])
 		}
 		// All the sums of pairs of a row fit int16: 8 products of 15*127 twice.
@@ -391,15 +390,13 @@ func streamAVX2() {
 	})
 	function("streamQ80AVX2", "mulArgs", "multiplies groups of Q8_0 rows with one token.")
 	ones = repeated("ones", 0x00010001)
-	streamLoopAVX2(q80Bytes, false, func(r *rows, first int, q reg.GPVirtual) vec {
+	streamLoopAVX2(q80Bytes, false, func(r *rows, first int, q [2]vec) vec {
 		var v [2][]vec
 		for half := range v {
 			v[half] = loadRowsAVX2(r, inOrder, first, 2+16*half)
-			a := c.YMM()
-			c.VBROADCASTI128(at(q, 16*half), a)
 			for _, w := range v[half] {
 				signed := c.YMM()
-				c.VPSIGNB(w, a, signed)
+				c.VPSIGNB(w, q[half], signed)
 				c.VPABSB(w, w)
 				c.VPMADDUBSW(signed, w, w)
 				c.VPMADDWD(ones, w, w)
@@ -412,53 +409,55 @@ func streamAVX2() {
 	})
 }
 
-// streamLoopAVX2 is the frame of a stream: dot gives the integer products of
-// eight rows' blocks, in paired order for Q4_1.
-func streamLoopAVX2(block int, q41 bool, dot func(r *rows, first int, q reg.GPVirtual) vec) {
+// streamLoopAVX2 is the frame of a stream, eight rows at a time: dot gives the
+// integer products of their blocks with the halves of the token's, in paired
+// order for Q4_1.
+func streamLoopAVX2(block int, q41 bool, dot func(r *rows, first int, q [2]vec) vec) {
 	o := args()
 	w, out, groups := o.load("w"), o.load("out"), o.load("groups")
 	ahead := newPrefetcher(o, w)
-	r := newRows(w, o.load("row"))
+	r := newRows(w, o.load("row"), 8)
+	c.SHLQ(op.U8(1), groups)
 
 	c.Label("group")
 	o = args()
 	q, scales, blocks := o.load("q"), o.load("scales"), o.load("blocks")
-	acc := ymms(2)
-	for _, a := range acc {
-		c.VXORPS(a, a, a)
-	}
+	acc := c.YMM()
+	c.VXORPS(acc, acc, acc)
 	c.Label("block")
-	ahead.fetch(16 * block)
-	for h := range acc {
-		sum := dot(r, 8*h, q)
-		c.VCVTDQ2PS(sum, sum)
-		var d, m vec
-		if q41 {
-			d, m = scalesQ41AVX2(r, 8*h)
-		} else {
-			d = scalesQ80AVX2(r, 8*h)
-		}
-		da := c.YMM()
-		c.VBROADCASTSS(at(scales, 0), da)
-		c.VMULPS(da, d, d)
-		c.VFMADD231PS(sum, d, acc[h])
-		if q41 {
-			c.VBROADCASTSS(at(scales, 4), da) // one token: s is next to d
-			c.VFMADD231PS(da, m, acc[h])
-		}
+	ahead.fetch(8 * block)
+	var halves [2]vec
+	for i := range halves {
+		halves[i] = c.YMM()
+		c.VBROADCASTI128(at(q, 16*i), halves[i])
+	}
+	sum := dot(r, 0, halves)
+	c.VCVTDQ2PS(sum, sum)
+	var d, m vec
+	if q41 {
+		d, m = scalesQ41AVX2(r, 0)
+	} else {
+		d = scalesQ80AVX2(r, 0)
+	}
+	da := c.YMM()
+	c.VBROADCASTSS(at(scales, 0), da)
+	c.VMULPS(da, d, d)
+	c.VFMADD231PS(sum, d, acc)
+	if q41 {
+		sa := c.YMM()
+		c.VBROADCASTSS(at(scales, 4), sa) // one token: s is next to d
+		c.VFMADD231PS(sa, m, acc)
 	}
 	r.advance(block)
 	c.ADDQ(op.U8(32), q)
 	c.ADDQ(op.U8(8), scales)
 	c.DECQ(blocks)
 	c.JNZ(op.LabelRef("block"))
-	for h := range acc {
-		if q41 {
-			unpair(acc[h])
-		}
-		c.VMOVUPS(acc[h], at(out, 32*h))
+	if q41 {
+		unpair(acc)
 	}
-	c.ADDQ(op.U8(64), out)
+	c.VMOVUPS(acc, at(out, 0))
+	c.ADDQ(op.U8(32), out)
 	r.nextGroup()
 	c.DECQ(groups)
 	c.JNZ(op.LabelRef("group"))

@@ -160,7 +160,7 @@ func (f quant) unpack() {
 	w := o.load("w")
 	ahead := newPrefetcher(o, w)
 	blocks, panel := o.load("blocks"), o.load("panel")
-	r := newRows(w, o.load("row"))
+	r := newRows(w, o.load("row"), 16)
 	k := laneMasks()
 	c.Label("block")
 	ahead.fetch(16 * f.bytes)
@@ -330,7 +330,7 @@ func (f quant) groups(n int, block func(r *rows, t tokens, acc []vec)) {
 	o := args()
 	w, out, groups := o.load("w"), o.load("out"), o.load("groups")
 	ahead := newPrefetcher(o, w)
-	r := newRows(w, o.load("row"))
+	r := newRows(w, o.load("row"), 16)
 
 	c.Label("group")
 	o = args()

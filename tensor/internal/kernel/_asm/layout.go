@@ -91,18 +91,17 @@ func leave() {
 // at is the memory disp bytes after base.
 func at(base reg.Register, disp int) operand.Mem { return operand.Mem{Base: base, Disp: disp} }
 
-// rows addresses the 16 rows of a group: four bases, and steps of up to three
-// rows from each.
+// rows addresses the rows of a group: a base for each four, and steps of up to
+// three rows from it.
 type rows struct {
-	base       [4]reg.GPVirtual
+	base       []reg.GPVirtual
 	row, three reg.GPVirtual
 }
 
-func newRows(w, row reg.GPVirtual) *rows {
-	r := &rows{row: row, three: c.GP64()}
-	r.base[0] = w
-	for i := 1; i < 4; i++ {
-		r.base[i] = c.GP64()
+func newRows(w, row reg.GPVirtual, n int) *rows {
+	r := &rows{base: []reg.GPVirtual{w}, row: row, three: c.GP64()}
+	for i := 4; i < n; i += 4 {
+		r.base = append(r.base, c.GP64())
 	}
 	c.LEAQ(operand.Mem{Base: row, Index: row, Scale: 2}, r.three)
 	r.spread()
@@ -111,7 +110,7 @@ func newRows(w, row reg.GPVirtual) *rows {
 
 // spread sets the other bases from the first.
 func (r *rows) spread() {
-	for i := 1; i < 4; i++ {
+	for i := 1; i < len(r.base); i++ {
 		c.LEAQ(operand.Mem{Base: r.base[i-1], Index: r.row, Scale: 4}, r.base[i])
 	}
 }
@@ -124,9 +123,9 @@ func (r *rows) advance(n int) {
 }
 
 // nextGroup moves on from the end of a group's rows to the next group: the end
-// of row 12 is the start of row 13, three rows before.
+// of the last four's first row is the start of the second, three rows before.
 func (r *rows) nextGroup() {
-	c.LEAQ(operand.Mem{Base: r.base[3], Index: r.three, Scale: 1}, r.base[0])
+	c.LEAQ(operand.Mem{Base: r.base[len(r.base)-1], Index: r.three, Scale: 1}, r.base[0])
 	r.spread()
 }
 
