@@ -43,11 +43,11 @@ type llamaLayer struct {
 
 // llamaScratch is the working memory for one batch, `[tokens, n]` each.
 type llamaScratch struct {
-	x, norm        []float32 // embedding: the residual stream, and what products read
-	query, attend  []float32 // heads * headDim
-	key, value     []float32 // KV heads * headDim
-	gate, up       []float32 // feedForward
-	embeddingDelta []float32 // embedding: what a block adds to the residual stream
+	x, norm       []float32 // embedding: the residual stream, and what products read
+	query, attend []float32 // heads * headDim
+	key, value    []float32 // KV heads * headDim
+	gate, up      []float32 // feedForward
+	delta         []float32 // embedding: what a block adds to the residual stream
 }
 
 type llama struct {
@@ -56,6 +56,7 @@ type llama struct {
 	layers  []llamaLayer
 	rope    *tensor.RopeTable
 	scratch llamaScratch
+	wanted  tensor.Batch // the tokens of a batch whose logits are wanted
 }
 
 func newLlamaConfig(l *loader) (llamaConfig, error) {
@@ -122,6 +123,9 @@ func newLlama(l *loader) (Model, error) {
 	if err := l.lease.Reserve(budget.Scratch, tensor.RopeBytes(cfg.ropeDims, l.limits.Tokens)); err != nil {
 		return nil, err
 	}
+	if err := l.lease.Reserve(budget.Scratch, tensor.BatchBytes(l.limits.Tokens)); err != nil {
+		return nil, err
+	}
 	m.rope = tensor.NewRope(cfg.ropeDims, cfg.ropeBase, factors, l.limits.Tokens)
 	s := &m.scratch
 	for _, part := range []struct {
@@ -130,7 +134,7 @@ func newLlama(l *loader) (Model, error) {
 	}{
 		{&s.x, cfg.embedding},
 		{&s.norm, cfg.embedding},
-		{&s.embeddingDelta, cfg.embedding},
+		{&s.delta, cfg.embedding},
 		{&s.query, queries},
 		{&s.attend, queries},
 		{&s.key, keys},
@@ -148,57 +152,69 @@ func newLlama(l *loader) (Model, error) {
 func (m *llama) Config() Config { return m.cfg.Config }
 
 func (m *llama) Forward(c *tensor.Compute, b *tensor.Batch, kv *tensor.KV, logits []float32) {
-	cfg, n := &m.cfg, b.Len()
-	if n*cfg.embedding > len(m.scratch.x) || len(logits) != len(b.Logits)*cfg.Vocabulary {
+	cfg, s, n := &m.cfg, &m.scratch, b.Len()
+	if n*cfg.embedding > len(s.x) || len(logits) != len(b.Logits)*cfg.Vocabulary {
 		panic(fmt.Sprintf("models: a batch of %d tokens and %d logits is larger than the model was made for", n, len(b.Logits)))
 	}
-	x := m.scratch.x[:n*cfg.embedding]
+	x := s.x[:n*cfg.embedding]
+	var delta []float32 // what is still to be added to x
 	c.Embed(x, m.weights.TokenEmbedding, b.Tokens)
 	m.rope.SetPositions(b.Positions)
 	for i := range m.layers {
-		m.attention(c, b, kv, i, x)
-		m.feedForward(c, &m.layers[i], x)
+		w := &m.layers[i]
+		q := m.project(c, w, x, delta, kv, i, b)
+		if i == len(m.layers)-1 {
+			// Beyond the last keys and values only the positions whose logits are
+			// wanted go on.
+			if len(b.Logits) == 0 {
+				return
+			}
+			x, q = keep(x, b.Logits, cfg.embedding), keep(q, b.Logits, cfg.heads*cfg.HeadDim)
+			b = b.Wanted(&m.wanted)
+		}
+		delta = m.attention(c, w, q, kv, i, b)
+		delta = m.feedForward(c, w, x, delta)
 	}
-	if len(b.Logits) == 0 {
-		return
-	}
-	// The head is the largest matrix: only the positions that need it go on.
-	for i, at := range b.Logits {
-		copy(x[i*cfg.embedding:(i+1)*cfg.embedding], x[int(at)*cfg.embedding:])
-	}
-	x = x[:len(b.Logits)*cfg.embedding]
-	norm := m.scratch.norm[:len(x)]
-	c.RMSNorm(norm, x, m.weights.OutputNorm, cfg.epsilon)
-	c.Linear(logits, m.weights.Output, c.Input(norm, cfg.embedding))
+	c.Linear(logits, m.weights.Output, c.NormInput(s.norm[:len(x)], x, delta, m.weights.OutputNorm, cfg.epsilon))
 }
 
-// attention adds a layer's attention to the residual stream x.
-func (m *llama) attention(c *tensor.Compute, b *tensor.Batch, kv *tensor.KV, layer int, x []float32) {
-	cfg, w, s, n := &m.cfg, &m.layers[layer], &m.scratch, b.Len()
+// project adds delta to the residual stream x and makes a layer's queries of it,
+// and its keys and values, which go to the cache.
+func (m *llama) project(c *tensor.Compute, w *llamaLayer, x, delta []float32, kv *tensor.KV, layer int, b *tensor.Batch) (q []float32) {
+	cfg, s, n := &m.cfg, &m.scratch, b.Len()
 	queries, keys := n*cfg.heads*cfg.HeadDim, n*cfg.KVHeads*cfg.HeadDim
-	norm, q, k, v := s.norm[:len(x)], s.query[:queries], s.key[:keys], s.value[:keys]
+	q, k, v := s.query[:queries], s.key[:keys], s.value[:keys]
+	in := c.NormInput(s.norm[:len(x)], x, delta, w.AttentionNorm, cfg.epsilon)
+	c.Linears(in, tensor.Product{Out: q, Weight: w.Query}, tensor.Product{Out: k, Weight: w.Key}, tensor.Product{Out: v, Weight: w.Value})
+	c.StoreKV(kv, layer, q, k, v, m.rope, b)
+	return q
+}
 
-	c.RMSNorm(norm, x, w.AttentionNorm, cfg.epsilon)
-	c.Linears(c.Input(norm, cfg.embedding), tensor.Product{Out: q, Weight: w.Query}, tensor.Product{Out: k, Weight: w.Key}, tensor.Product{Out: v, Weight: w.Value})
-	c.Rope(q, cfg.heads, cfg.HeadDim, m.rope)
-	c.Rope(k, cfg.KVHeads, cfg.HeadDim, m.rope)
-	c.StoreKV(kv, layer, k, v, b)
-	attend, delta := s.attend[:queries], s.embeddingDelta[:len(x)]
+// attention is what a layer's attention adds to the residual stream.
+func (m *llama) attention(c *tensor.Compute, w *llamaLayer, q []float32, kv *tensor.KV, layer int, b *tensor.Batch) (delta []float32) {
+	cfg, s := &m.cfg, &m.scratch
+	attend, delta := s.attend[:len(q)], s.delta[:b.Len()*cfg.embedding]
 	c.Attention(attend, q, cfg.heads, kv, layer, b)
 	c.Linear(delta, w.Output, c.Input(attend, cfg.heads*cfg.HeadDim))
-	c.Add(x, delta, cfg.embedding)
+	return delta
 }
 
-// feedForward adds a layer's gated feed-forward block to the residual stream x.
-func (m *llama) feedForward(c *tensor.Compute, w *llamaLayer, x []float32) {
+// feedForward adds delta to the residual stream x and returns what a layer's gated
+// feed-forward block adds to that, in the same memory.
+func (m *llama) feedForward(c *tensor.Compute, w *llamaLayer, x, delta []float32) []float32 {
 	cfg, s := &m.cfg, &m.scratch
 	n := len(x) / cfg.embedding
-	norm, gate, up := s.norm[:len(x)], s.gate[:n*cfg.feedForward], s.up[:n*cfg.feedForward]
+	gate, up := s.gate[:n*cfg.feedForward], s.up[:n*cfg.feedForward]
+	in := c.NormInput(s.norm[:len(x)], x, delta, w.FeedForwardNorm, cfg.epsilon)
+	c.Linears(in, tensor.Product{Out: gate, Weight: w.Gate}, tensor.Product{Out: up, Weight: w.Up})
+	c.Linear(delta, w.Down, c.GateInput(gate, up, cfg.feedForward))
+	return delta
+}
 
-	c.RMSNorm(norm, x, w.FeedForwardNorm, cfg.epsilon)
-	c.Linears(c.Input(norm, cfg.embedding), tensor.Product{Out: gate, Weight: w.Gate}, tensor.Product{Out: up, Weight: w.Up})
-	c.SiLUGate(gate, up, cfg.feedForward)
-	delta := s.embeddingDelta[:len(x)]
-	c.Linear(delta, w.Down, c.Input(gate, cfg.feedForward))
-	c.Add(x, delta, cfg.embedding)
+// keep moves the rows of n elements at the ascending indexes to the front.
+func keep(x []float32, indexes []int32, n int) []float32 {
+	for i, at := range indexes {
+		copy(x[i*n:(i+1)*n], x[int(at)*n:])
+	}
+	return x[:len(indexes)*n]
 }

@@ -7,24 +7,33 @@ import (
 )
 
 // StoreKV writes the keys and values `[tokens, heads, headDim]` of a batch to
-// their pages of the cache.
-func (c *Compute) StoreKV(kv *KV, layer int, keys, values []float32, b *Batch) {
+// their pages of the cache. Where rope isn't nil, it rotates the keys before that,
+// and the queries `[tokens, query heads, headDim]`, in place.
+func (c *Compute) StoreKV(kv *KV, layer int, queries, keys, values []float32, rope *RopeTable, b *Batch) {
 	check(len(keys) == len(values) && len(keys) == b.Len()*kv.Heads*kv.HeadDim, "StoreKV")
-	c.store = storeTask{c: c, kv: kv, layer: layer, keys: keys, values: values, b: b}
+	check(rope == nil || rope.dims <= kv.HeadDim && len(queries)%(b.Len()*kv.HeadDim) == 0, "StoreKV")
+	c.store = storeTask{c: c, kv: kv, layer: layer, queries: queries, keys: keys, values: values, rope: rope, b: b}
 	c.step.Do(&c.store, b.Len(), tokenGrain)
 }
 
 type storeTask struct {
-	c            *Compute
-	kv           *KV
-	layer        int
-	keys, values []float32
-	b            *Batch
+	c                     *Compute
+	kv                    *KV
+	layer                 int
+	queries, keys, values []float32
+	rope                  *RopeTable
+	b                     *Batch
 }
 
 func (t *storeTask) Do(_, lo, hi int) {
 	kv, dim := t.kv, t.kv.HeadDim
 	for i := lo; i < hi; i++ {
+		if t.rope != nil {
+			n := len(t.queries) / t.b.Len()
+			t.rope.rotate(t.c.set, t.queries[i*n:(i+1)*n], dim, i)
+			n = kv.Heads * dim
+			t.rope.rotate(t.c.set, t.keys[i*n:(i+1)*n], dim, i)
+		}
 		pos := int(t.b.Positions[i])
 		page := t.b.Tables[t.b.Seqs[i]][pos/kv.PageTokens]
 		for h := range kv.Heads {

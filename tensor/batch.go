@@ -20,6 +20,23 @@ func (b *Batch) Reset() {
 	b.Tables, b.Logits = b.Tables[:0], b.Logits[:0]
 }
 
+// Wanted is the batch of those tokens whose logits are wanted, in the memory of
+// into; all of its own logits are.
+func (b *Batch) Wanted(into *Batch) *Batch {
+	into.Reset()
+	into.Tables = b.Tables
+	for i, at := range b.Logits {
+		into.Tokens = append(into.Tokens, b.Tokens[at])
+		into.Positions = append(into.Positions, b.Positions[at])
+		into.Seqs = append(into.Seqs, b.Seqs[at])
+		into.Logits = append(into.Logits, int32(i))
+	}
+	return into
+}
+
+// BatchBytes is what the lists of a batch of so many tokens take at most.
+func BatchBytes(tokens int) int64 { return 2 * 4 * 4 * int64(tokens) }
+
 // PageTable lists a sequence's pages of the KV cache in the order of its
 // tokens: position p lies on page p / PageTokens.
 type PageTable []int32

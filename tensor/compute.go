@@ -74,11 +74,7 @@ type Compute struct {
 
 	// One task of each kind, so that a step allocates nothing.
 	linear    linearTask
-	quantize  quantizeTask
-	norm      normTask
-	gate      gateTask
-	add       addTask
-	rope      ropeTask
+	inputs    prepareTask
 	store     storeTask
 	attention attentionTask
 	embed     embedTask

@@ -1,22 +1,5 @@
 package tensor
 
-// Input is the input of one or several products, made by [Compute.Input].
-type Input struct {
-	x         []float32 // [tokens, cols]
-	tokens    int
-	cols      int
-	quantised bool // the Compute's activations hold x
-}
-
-// Input prepares x `[tokens, cols]` for products. It is valid until the next
-// Input and as long as x isn't changed.
-func (c *Compute) Input(x []float32, cols int) *Input {
-	check(cols > 0 && len(x)%cols == 0, "Input")
-	in := &c.linear.input
-	*in = Input{x: x, tokens: len(x) / cols, cols: cols}
-	return in
-}
-
 // Product is a matrix and where its product goes: Out `[tokens, Weight.Rows]`.
 type Product struct {
 	Out    []float32
@@ -35,24 +18,17 @@ func (c *Compute) Linears(in *Input, products ...Product) {
 	rows, integer := 0, false
 	for _, p := range products {
 		w := p.Weight
-		check(in == &t.input && w.Cols == in.cols && len(p.Out) == in.tokens*w.Rows, "Linear "+w.Name)
+		check(in == &t.input && w.Cols == in.cols && len(p.Out) == in.tokens*w.Rows, w.Name)
 		rows += w.Rows
 		integer = integer || t.integer(w)
 	}
-	if integer && !in.quantised {
-		c.acts.Reset(in.tokens, in.cols)
-		c.quantize = quantizeTask{c: c, x: in.x}
-		c.step.Do(&c.quantize, in.tokens, quantizeGrain)
-		in.quantised = true
-	}
+	c.prepare(in, integer)
 	t.order.enter(c.step, products, rows)
 	c.step.Do(t, rows, linearGrain)
 }
 
-const (
-	linearGrain   = 16 // rows that the kernels take at once
-	quantizeGrain = 16 // tokens in a tile of activations
-)
+// linearGrain is how many rows the kernels take at once.
+const linearGrain = 16
 
 type linearTask struct {
 	c        *Compute
@@ -83,13 +59,6 @@ func (t *linearTask) Do(worker, lo, hi int) {
 		base += w.Rows
 	}
 }
-
-type quantizeTask struct {
-	c *Compute
-	x []float32
-}
-
-func (t *quantizeTask) Do(_, lo, hi int) { t.c.set.Quantize(t.c.acts, t.x, lo, hi) }
 
 // Embed sets out `[tokens, w.Cols]` to the rows of w that ids name.
 func (c *Compute) Embed(out []float32, w *Tensor, ids []int32) {

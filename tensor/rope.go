@@ -1,6 +1,10 @@
 package tensor
 
-import "math"
+import (
+	"math"
+
+	"github.com/dunlin-go/dunlin/tensor/internal/kernel"
+)
 
 // RopeTable has the cosines and sines of one batch's rotary position
 // embedding, `[tokens, dims/2]` each.
@@ -42,29 +46,13 @@ func (r *RopeTable) SetPositions(positions []int32) {
 	}
 }
 
-// Rope rotates x `[tokens, heads, headDim]` in place: in each head the pairs
-// (0,1), (2,3), ... of the first dims elements, as GGUF's llama files are laid
-// out.
-func (c *Compute) Rope(x []float32, heads, headDim int, table *RopeTable) {
-	check(len(x)%(heads*headDim) == 0 && table.dims <= headDim, "Rope")
-	c.rope = ropeTask{c: c, x: x, heads: heads, headDim: headDim, table: table}
-	c.step.Do(&c.rope, len(x)/(heads*headDim), tokenGrain)
-}
-
-type ropeTask struct {
-	c              *Compute
-	x              []float32
-	heads, headDim int
-	table          *RopeTable
-}
-
-func (t *ropeTask) Do(_, lo, hi int) {
-	half := t.table.dims / 2
-	for i := lo; i < hi; i++ {
-		cos, sin := t.table.cos[i*half:(i+1)*half], t.table.sin[i*half:(i+1)*half]
-		for h := range t.heads {
-			at := (i*t.heads + h) * t.headDim
-			t.c.set.RopePairs(t.x[at:at+t.table.dims], cos, sin)
-		}
+// rotate rotates the heads x `[heads, headDim]` of token i in place: in each head
+// the pairs (0,1), (2,3), ... of the first dims elements, as GGUF's llama files
+// are laid out.
+func (r *RopeTable) rotate(set *kernel.Set, x []float32, headDim, i int) {
+	half := r.dims / 2
+	cos, sin := r.cos[i*half:(i+1)*half], r.sin[i*half:(i+1)*half]
+	for at := 0; at < len(x); at += headDim {
+		set.RopePairs(x[at:at+r.dims], cos, sin)
 	}
 }

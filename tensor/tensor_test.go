@@ -141,7 +141,10 @@ func TestRope(t *testing.T) {
 	table := NewRope(dims, base, factors, len(positions))
 	table.SetPositions(positions)
 	c, step := compute(t, 2, ActivationsInt8)
-	step(func() { c.Rope(got, heads, headDim, table) })
+	kv := KV{Layers: 1, Heads: 1, HeadDim: headDim, PageTokens: 1 << 13, F32: make([]float32, 2*headDim<<13)}
+	b := Batch{Tokens: positions, Positions: positions, Seqs: make([]int32, len(positions)), Tables: []PageTable{{0}}}
+	keys := slices.Clone(x[:len(positions)*headDim])
+	step(func() { c.StoreKV(&kv, 0, got, keys, keys, table, &b) })
 	for i := range x {
 		pos, e := float64(positions[i/(heads*headDim)]), i%headDim
 		want := float64(x[i])
@@ -245,7 +248,7 @@ func (a *attentionCase) run(c *Compute, step func(func()), whole bool) []float32
 		}
 		n := b.Len()
 		step(func() {
-			c.StoreKV(&a.kv, 1, k, v, &b)
+			c.StoreKV(&a.kv, 1, nil, k, v, nil, &b)
 			c.Attention(out[at*row:(at+n)*row], a.q[at*row:(at+n)*row], a.heads, &a.kv, 1, &b)
 		})
 		at += n
@@ -320,16 +323,14 @@ func TestNoAllocations(t *testing.T) {
 	rng := rand.New(rand.NewPCG(11, 12))
 	w := f32Tensor(t, 64, 64, normal(rng, 64*64))
 	norm := f32Tensor(t, 1, 64, normal(rng, 64))
-	x, out := normal(rng, 4*64), make([]float32, 4*64)
+	x, y, out := normal(rng, 4*64), make([]float32, 4*64), make([]float32, 4*64)
 	c, step := compute(t, 2, ActivationsInt8)
 	var allocs float64
 	step(func() {
 		allocs = testing.AllocsPerRun(100, func() {
 			c.linear.order.at = 0 // as at the beginning of each step
-			c.RMSNorm(out, x, norm, 1e-5)
-			c.Linear(out, w, c.Input(x, 64))
-			c.SiLUGate(out, x, 64)
-			c.Add(out, x, 64)
+			c.Linear(out, w, c.NormInput(y, x, out, norm, 1e-5))
+			c.Linear(out, w, c.GateInput(y, out, 64))
 		})
 	})
 	if allocs != 0 {
