@@ -45,6 +45,14 @@ var (
 
 func zmms(n int) []vec { return wide16.vecs(n) }
 
+// zeroed is a register for sums to begin from. Moves of it are free, whereas not
+// every CPU knows that an exclusive or of 512 bits doesn't wait for its operands.
+func zeroed() vec {
+	z := c.ZMM()
+	c.VPXORD(z, z, z)
+	return z
+}
+
 // begin starts a function and loads its constant.
 func (f quant) begin(name, doc string) vec {
 	function(name, "mulArgs", doc)
@@ -204,7 +212,7 @@ func (f quant) advance(t tokens) {
 
 // multiply adds a block's products with each token to acc. Two tokens are
 // interleaved: one leaves the multipliers waiting, four bring nothing.
-func (f quant) multiply(t tokens, w []vec, d, m vec, acc []vec) {
+func (f quant) multiply(t tokens, w []vec, d, m, zero vec, acc []vec) {
 	sums, scales := zmms(2), zmms(2)
 	for first := 0; first < t.n; first += 2 {
 		if t.n-first == 1 {
@@ -212,7 +220,7 @@ func (f quant) multiply(t tokens, w []vec, d, m vec, acc []vec) {
 		}
 		for i, s := range sums {
 			if f.offsets {
-				c.VPXORD(s, s, s)
+				c.VMOVDQA64(zero, s)
 			} else {
 				c.VPBROADCASTD(at(t.fix, 4*(first+i)), s)
 			}
@@ -257,9 +265,9 @@ func (f quant) tile(n int) {
 	o := args()
 	panel, blocks := o.load("panel"), o.load("blocks")
 	t := f.tokens(o, n)
-	acc := zmms(n)
+	acc, zero := zmms(n), zeroed()
 	for _, a := range acc {
-		c.VPXORD(a, a, a)
+		c.VMOVDQA64(zero, a)
 	}
 	c.Label("block")
 	w, d, m := zmms(8), c.ZMM(), c.ZMM()
@@ -270,7 +278,7 @@ func (f quant) tile(n int) {
 	if f.offsets {
 		c.VMOVUPS(at(panel, panelM), m)
 	}
-	f.multiply(t, w, d, m, acc)
+	f.multiply(t, w, d, m, zero, acc)
 	f.advance(t)
 	c.ADDQ(op.U32(panelBytes), panel)
 	c.DECQ(blocks)
@@ -284,10 +292,10 @@ func (f quant) tile(n int) {
 func (f quant) fused(n int) {
 	pattern := f.begin(fmt.Sprintf("fused%sx%dAVX512", f.name, n), fmt.Sprintf("multiplies groups of rows with a tile of %d tokens.", n))
 	k := laneMasks()
-	f.groups(n, func(r *rows, t tokens, acc []vec) {
+	f.groups(n, func(r *rows, t tokens, zero vec, acc []vec) {
 		d, m := f.scales(r, k)
 		w := f.bytes8(r, pattern, transpose)
-		f.multiply(t, w, d, m, acc)
+		f.multiply(t, w, d, m, zero, acc)
 	})
 }
 
@@ -296,7 +304,7 @@ func (f quant) fused(n int) {
 func (f quant) stream() {
 	pattern := f.begin("stream"+f.name+"AVX512", "multiplies groups of rows with one token.")
 	k := laneMasks()
-	f.groups(1, func(r *rows, t tokens, acc []vec) {
+	f.groups(1, func(r *rows, t tokens, zero vec, acc []vec) {
 		w := f.bytes8(r, pattern, func(v []vec) []vec { return v })
 		a := zmms(2)
 		sums := zmms(4)
@@ -304,7 +312,7 @@ func (f quant) stream() {
 			c.VBROADCASTI32X4(at(t.q, 16*h), a[h])
 		}
 		for i, s := range sums {
-			c.VPXORD(s, s, s)
+			c.VMOVDQA64(zero, s)
 			c.VPDPBUSD(a[0], w[i], s)
 		}
 		for i, s := range sums {
@@ -326,22 +334,23 @@ func (f quant) stream() {
 
 // groups is the frame of fused and stream: block adds a block of 16 rows to the
 // accumulators.
-func (f quant) groups(n int, block func(r *rows, t tokens, acc []vec)) {
+func (f quant) groups(n int, block func(r *rows, t tokens, zero vec, acc []vec)) {
 	o := args()
 	w, out, groups := o.load("w"), o.load("out"), o.load("groups")
 	ahead := newPrefetcher(o, w)
 	r := newRows(w, o.load("row"), 16)
+	zero := zeroed()
 
 	c.Label("group")
 	o = args()
 	t, blocks := f.tokens(o, n), o.load("blocks")
 	acc := zmms(n)
 	for _, a := range acc {
-		c.VPXORD(a, a, a)
+		c.VMOVDQA64(zero, a)
 	}
 	c.Label("block")
 	ahead.fetch(16 * f.bytes)
-	block(r, t, acc)
+	block(r, t, zero, acc)
 	r.advance(f.bytes)
 	f.advance(t)
 	c.DECQ(blocks)
