@@ -114,7 +114,7 @@ func (t *attentionTask) tile(qs *kernel.Queries, from, to, kvHead, head, n int) 
 	at := func(token, h int) int { return (token*t.heads + head + h) * dim }
 	for token := from; token < to; token++ {
 		for h := range n {
-			qs.Set((token-from)*n+h, t.q[at(token, h):][:dim], t.scale)
+			t.c.set.Begin(qs, (token-from)*n+h, t.q[at(token, h):][:dim], t.scale)
 		}
 	}
 	start := 0 // position of the block's first key
@@ -127,7 +127,7 @@ func (t *attentionTask) tile(qs *kernel.Queries, from, to, kvHead, head, n int) 
 	}
 	for token := from; token < to; token++ {
 		for h := range n {
-			qs.Result((token-from)*n+h, t.out[at(token, h):][:dim])
+			t.c.set.End(qs, (token-from)*n+h, t.out[at(token, h):][:dim])
 		}
 	}
 }

@@ -23,6 +23,7 @@ type Queries struct {
 	tops    []float32 // [query] largest score
 	sums    []float32 // [query] of weights
 	factors []float32 // [query] what a higher top makes of the sums before
+	ones    []float32 // [d]
 	keys    []float32 // a block, widened
 	values  []float32
 }
@@ -34,36 +35,35 @@ func QueriesBytes(queries, d int) int64 {
 		return math.MaxInt64
 	}
 	q, e := int64(queries), int64(d)
-	return 4*(2*q*e+q*BlockKeys+3*q+2*BlockKeys*e) + 5*alignment
+	return 4*(2*q*e+q*BlockKeys+3*q+(2*BlockKeys+1)*e) + 6*alignment
 }
 
 // NewQueries returns memory for so many queries of d elements.
 func NewQueries(queries, d int) *Queries {
-	return &Queries{
-		d: d, q: aligned[float32](queries * d), acc: aligned[float32](queries * d),
+	qs := &Queries{
+		d: d, ones: aligned[float32](d), q: aligned[float32](queries * d), acc: aligned[float32](queries * d),
 		scores: aligned[float32](queries * BlockKeys),
 		tops:   make([]float32, queries), sums: make([]float32, queries), factors: make([]float32, queries),
 		keys: aligned[float32](BlockKeys * d), values: aligned[float32](BlockKeys * d),
 	}
+	for i := range qs.ones {
+		qs.ones[i] = 1
+	}
+	return qs
 }
 
-// Set begins the attention of query i, whose scores are multiplied by scale.
-func (qs *Queries) Set(i int, q []float32, scale float32) {
-	mustMatch("Queries.Set", len(q), qs.d)
-	for j, v := range q {
-		qs.q[i*qs.d+j] = v * scale
-	}
+// Begin begins the attention of query i, whose scores are multiplied by scale.
+func (s *Set) Begin(qs *Queries, i int, q []float32, scale float32) {
+	mustMatch("Begin", len(q), qs.d)
+	s.impl.scaleBy(qs.q[i*qs.d:(i+1)*qs.d], q, qs.ones, scale)
 	clear(qs.acc[i*qs.d : (i+1)*qs.d])
 	qs.tops[i], qs.sums[i] = float32(math.Inf(-1)), 0
 }
 
-// Result sets out to the attention of query i.
-func (qs *Queries) Result(i int, out []float32) {
-	mustMatch("Queries.Result", len(out), qs.d)
-	by := 1 / qs.sums[i]
-	for j, v := range qs.acc[i*qs.d : (i+1)*qs.d] {
-		out[j] = v * by
-	}
+// End sets out to the attention of query i.
+func (s *Set) End(qs *Queries, i int, out []float32) {
+	mustMatch("End", len(out), qs.d)
+	s.impl.scaleBy(out, qs.acc[i*qs.d:(i+1)*qs.d], qs.ones, 1/qs.sums[i])
 }
 
 // AttendF32 lets the queries [lo, hi) attend to the first n keys and values of

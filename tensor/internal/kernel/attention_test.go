@@ -42,7 +42,7 @@ func newAttention(r *rand.Rand, queries, d, n int) *attention {
 func (a *attention) run(s *Set, lo, hi int, half bool, regions *[2]*guard.Region) []float32 {
 	qs := NewQueries(hi-lo, a.d)
 	for i := range hi - lo {
-		qs.Set(i, a.q[(lo+i)*a.d:][:a.d], a.scale)
+		s.Begin(qs, i, a.q[(lo+i)*a.d:][:a.d], a.scale)
 	}
 	for first := 0; first < a.n; first += BlockKeys {
 		n := min(BlockKeys, a.n-first)
@@ -63,7 +63,7 @@ func (a *attention) run(s *Set, lo, hi int, half bool, regions *[2]*guard.Region
 	}
 	out := make([]float32, (hi-lo)*a.d)
 	for i := range hi - lo {
-		qs.Result(i, out[i*a.d:][:a.d])
+		s.End(qs, i, out[i*a.d:][:a.d])
 	}
 	return out
 }
@@ -152,8 +152,8 @@ func TestFoldScores(t *testing.T) {
 			for i := range queries {
 				q := make([]float32, d)
 				q[0] = kinds[1+r.IntN(4)]
-				qs.Set(i, q, 1)
-				want.Set(i, q, 1)
+				s.Begin(qs, i, q, 1)
+				genericSet.Begin(want, i, q, 1)
 			}
 			for range 1 + r.IntN(4) {
 				n := 1 + r.IntN(BlockKeys)
@@ -178,10 +178,10 @@ func TestFoldScores(t *testing.T) {
 func TestQueriesBytes(t *testing.T) {
 	qs := NewQueries(24, 64)
 	var n int64
-	for _, s := range [][]float32{qs.q, qs.acc, qs.scores, qs.tops, qs.sums, qs.factors, qs.keys, qs.values} {
+	for _, s := range [][]float32{qs.q, qs.acc, qs.scores, qs.tops, qs.sums, qs.factors, qs.ones, qs.keys, qs.values} {
 		n += 4 * int64(len(s))
 	}
-	if got := QueriesBytes(24, 64); got < n || got > n+5*alignment {
+	if got := QueriesBytes(24, 64); got < n || got > n+6*alignment {
 		t.Errorf("price %d, allocated %d", got, n)
 	}
 	for _, tc := range [][2]int{{-1, 1}, {1, -1}, {math.MaxInt, 2}, {2, math.MaxInt}} {

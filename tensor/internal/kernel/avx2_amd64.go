@@ -139,3 +139,11 @@ func (g avx2) siluGate(gate, up []float32) {
 	}
 	g.generic.siluGate(gate, up)
 }
+
+func (g avx2) ropePairs(x, cos, sin []float32) {
+	for n := chunk(len(cos)); n > 0; n = chunk(len(cos)) {
+		ropePairsAVX2(&vecArgs{dst: ptr(x), x: ptr(cos), y: ptr(sin), n: n})
+		x, cos, sin = x[2*n:], cos[n:], sin[n:]
+	}
+	g.generic.ropePairs(x, cos, sin)
+}

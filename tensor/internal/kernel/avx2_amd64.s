@@ -4090,196 +4090,192 @@ query:
 	VMOVUPS      expMax<>+0(SB), Y9
 	VMINPS       Y7, Y9, Y7
 	VMOVUPS      expMin<>+0(SB), Y9
-	VMAXPS       Y7, Y9, Y7
-	VMULPS       log2e<>+0(SB), Y7, Y9
-	VADDPS       roundAdd<>+0(SB), Y9, Y9
-	VSUBPS       roundAdd<>+0(SB), Y9, Y10
-	VMULPS       ln2Hi<>+0(SB), Y10, Y11
-	VSUBPS       Y11, Y7, Y11
-	VMULPS       ln2Lo<>+0(SB), Y10, Y10
-	VSUBPS       Y10, Y11, Y11
-	VMULPS       expP5<>+0(SB), Y11, Y7
-	VADDPS       expP4<>+0(SB), Y7, Y7
-	VMULPS       Y11, Y7, Y7
-	VADDPS       expP3<>+0(SB), Y7, Y7
-	VMULPS       Y11, Y7, Y7
-	VADDPS       expP2<>+0(SB), Y7, Y7
-	VMULPS       Y11, Y7, Y7
-	VADDPS       expP1<>+0(SB), Y7, Y7
-	VMULPS       Y11, Y7, Y7
-	VADDPS       expP0<>+0(SB), Y7, Y7
-	VMULPS       Y11, Y11, Y10
-	VMULPS       Y10, Y7, Y7
-	VADDPS       Y11, Y7, Y7
-	VADDPS       one8<>+0(SB), Y7, Y7
-	VPSUBD       roundAdd<>+0(SB), Y9, Y9
-	VPSRAD       $0x01, Y9, Y10
-	VPSUBD       Y10, Y9, Y9
-	VPADDD       bias<>+0(SB), Y10, Y10
-	VPSLLD       $0x17, Y10, Y10
-	VMULPS       Y10, Y7, Y7
+	VMAXPS       Y7, Y9, Y9
+	VMULPS       log2e<>+0(SB), Y9, Y7
+	VADDPS       roundAdd<>+0(SB), Y7, Y7
+	VSUBPS       roundAdd<>+0(SB), Y7, Y11
+	VMULPS       ln2Hi<>+0(SB), Y11, Y10
+	VSUBPS       Y10, Y9, Y9
+	VMULPS       ln2Lo<>+0(SB), Y11, Y11
+	VSUBPS       Y11, Y9, Y9
+	VMULPS       expP5<>+0(SB), Y9, Y10
+	VADDPS       expP4<>+0(SB), Y10, Y10
+	VMULPS       Y9, Y10, Y10
+	VADDPS       expP3<>+0(SB), Y10, Y10
+	VMULPS       Y9, Y10, Y10
+	VADDPS       expP2<>+0(SB), Y10, Y10
+	VMULPS       Y9, Y10, Y10
+	VADDPS       expP1<>+0(SB), Y10, Y10
+	VMULPS       Y9, Y10, Y10
+	VADDPS       expP0<>+0(SB), Y10, Y10
+	VMULPS       Y9, Y9, Y11
+	VMULPS       Y11, Y10, Y10
+	VADDPS       Y9, Y10, Y10
+	VADDPS       one8<>+0(SB), Y10, Y10
+	VPSUBD       roundAdd<>+0(SB), Y7, Y7
+	VPSRAD       $0x01, Y7, Y9
+	VPSUBD       Y9, Y7, Y7
 	VPADDD       bias<>+0(SB), Y9, Y9
 	VPSLLD       $0x17, Y9, Y9
-	VMULPS       Y9, Y7, Y7
-	VMOVSS       X7, (SI)
+	VMULPS       Y9, Y10, Y10
+	VPADDD       bias<>+0(SB), Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y7, Y10, Y10
+	VMOVSS       X10, (SI)
 
 weights:
 	VSUBPS       Y8, Y3, Y3
-	VMOVUPS      expMax<>+0(SB), Y7
-	VMINPS       Y3, Y7, Y3
-	VMOVUPS      expMin<>+0(SB), Y7
-	VMAXPS       Y3, Y7, Y3
-	VMULPS       log2e<>+0(SB), Y3, Y7
-	VADDPS       roundAdd<>+0(SB), Y7, Y7
-	VSUBPS       roundAdd<>+0(SB), Y7, Y9
-	VMULPS       ln2Hi<>+0(SB), Y9, Y10
-	VSUBPS       Y10, Y3, Y10
-	VMULPS       ln2Lo<>+0(SB), Y9, Y9
-	VSUBPS       Y9, Y10, Y10
-	VMULPS       expP5<>+0(SB), Y10, Y3
-	VADDPS       expP4<>+0(SB), Y3, Y3
-	VMULPS       Y10, Y3, Y3
-	VADDPS       expP3<>+0(SB), Y3, Y3
-	VMULPS       Y10, Y3, Y3
-	VADDPS       expP2<>+0(SB), Y3, Y3
-	VMULPS       Y10, Y3, Y3
-	VADDPS       expP1<>+0(SB), Y3, Y3
-	VMULPS       Y10, Y3, Y3
-	VADDPS       expP0<>+0(SB), Y3, Y3
-	VMULPS       Y10, Y10, Y9
-	VMULPS       Y9, Y3, Y3
-	VADDPS       Y10, Y3, Y3
-	VADDPS       one8<>+0(SB), Y3, Y3
-	VPSUBD       roundAdd<>+0(SB), Y7, Y7
-	VPSRAD       $0x01, Y7, Y9
-	VPSUBD       Y9, Y7, Y7
-	VPADDD       bias<>+0(SB), Y9, Y9
-	VPSLLD       $0x17, Y9, Y9
-	VMULPS       Y9, Y3, Y3
-	VPADDD       bias<>+0(SB), Y7, Y7
-	VPSLLD       $0x17, Y7, Y7
-	VMULPS       Y7, Y3, Y3
-	VMOVUPS      Y3, (CX)
 	VSUBPS       Y8, Y4, Y4
 	VMOVUPS      expMax<>+0(SB), Y7
+	VMINPS       Y3, Y7, Y3
 	VMINPS       Y4, Y7, Y4
-	VMOVUPS      expMin<>+0(SB), Y7
-	VMAXPS       Y4, Y7, Y4
-	VMULPS       log2e<>+0(SB), Y4, Y7
-	VADDPS       roundAdd<>+0(SB), Y7, Y7
-	VSUBPS       roundAdd<>+0(SB), Y7, Y9
-	VMULPS       ln2Hi<>+0(SB), Y9, Y10
-	VSUBPS       Y10, Y4, Y10
-	VMULPS       ln2Lo<>+0(SB), Y9, Y9
-	VSUBPS       Y9, Y10, Y10
-	VMULPS       expP5<>+0(SB), Y10, Y4
-	VADDPS       expP4<>+0(SB), Y4, Y4
-	VMULPS       Y10, Y4, Y4
-	VADDPS       expP3<>+0(SB), Y4, Y4
-	VMULPS       Y10, Y4, Y4
-	VADDPS       expP2<>+0(SB), Y4, Y4
-	VMULPS       Y10, Y4, Y4
-	VADDPS       expP1<>+0(SB), Y4, Y4
-	VMULPS       Y10, Y4, Y4
-	VADDPS       expP0<>+0(SB), Y4, Y4
-	VMULPS       Y10, Y10, Y9
-	VMULPS       Y9, Y4, Y4
-	VADDPS       Y10, Y4, Y4
-	VADDPS       one8<>+0(SB), Y4, Y4
-	VPSUBD       roundAdd<>+0(SB), Y7, Y7
-	VPSRAD       $0x01, Y7, Y9
-	VPSUBD       Y9, Y7, Y7
-	VPADDD       bias<>+0(SB), Y9, Y9
-	VPSLLD       $0x17, Y9, Y9
-	VMULPS       Y9, Y4, Y4
+	VMOVUPS      expMin<>+0(SB), Y9
+	VMAXPS       Y3, Y9, Y7
+	VMAXPS       Y4, Y9, Y9
+	VMULPS       log2e<>+0(SB), Y7, Y3
+	VMULPS       log2e<>+0(SB), Y9, Y4
+	VADDPS       roundAdd<>+0(SB), Y3, Y3
+	VADDPS       roundAdd<>+0(SB), Y4, Y4
+	VSUBPS       roundAdd<>+0(SB), Y3, Y12
+	VSUBPS       roundAdd<>+0(SB), Y4, Y13
+	VMULPS       ln2Hi<>+0(SB), Y12, Y10
+	VMULPS       ln2Hi<>+0(SB), Y13, Y11
+	VSUBPS       Y10, Y7, Y7
+	VSUBPS       Y11, Y9, Y9
+	VMULPS       ln2Lo<>+0(SB), Y12, Y12
+	VMULPS       ln2Lo<>+0(SB), Y13, Y13
+	VSUBPS       Y12, Y7, Y7
+	VSUBPS       Y13, Y9, Y9
+	VMULPS       expP5<>+0(SB), Y7, Y10
+	VMULPS       expP5<>+0(SB), Y9, Y11
+	VADDPS       expP4<>+0(SB), Y10, Y10
+	VADDPS       expP4<>+0(SB), Y11, Y11
+	VMULPS       Y7, Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       expP3<>+0(SB), Y10, Y10
+	VADDPS       expP3<>+0(SB), Y11, Y11
+	VMULPS       Y7, Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       expP2<>+0(SB), Y10, Y10
+	VADDPS       expP2<>+0(SB), Y11, Y11
+	VMULPS       Y7, Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       expP1<>+0(SB), Y10, Y10
+	VADDPS       expP1<>+0(SB), Y11, Y11
+	VMULPS       Y7, Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       expP0<>+0(SB), Y10, Y10
+	VADDPS       expP0<>+0(SB), Y11, Y11
+	VMULPS       Y7, Y7, Y12
+	VMULPS       Y9, Y9, Y13
+	VMULPS       Y12, Y10, Y10
+	VMULPS       Y13, Y11, Y11
+	VADDPS       Y7, Y10, Y10
+	VADDPS       Y9, Y11, Y11
+	VADDPS       one8<>+0(SB), Y10, Y10
+	VADDPS       one8<>+0(SB), Y11, Y11
+	VPSUBD       roundAdd<>+0(SB), Y3, Y3
+	VPSUBD       roundAdd<>+0(SB), Y4, Y4
+	VPSRAD       $0x01, Y3, Y7
+	VPSRAD       $0x01, Y4, Y9
+	VPSUBD       Y7, Y3, Y3
+	VPSUBD       Y9, Y4, Y4
 	VPADDD       bias<>+0(SB), Y7, Y7
+	VPADDD       bias<>+0(SB), Y9, Y9
 	VPSLLD       $0x17, Y7, Y7
-	VMULPS       Y7, Y4, Y4
-	VMOVUPS      Y4, 32(CX)
+	VPSLLD       $0x17, Y9, Y9
+	VMULPS       Y7, Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VPADDD       bias<>+0(SB), Y3, Y3
+	VPADDD       bias<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPSLLD       $0x17, Y4, Y4
+	VMULPS       Y3, Y10, Y10
+	VMULPS       Y4, Y11, Y11
+	VMOVUPS      Y10, (CX)
+	VMOVUPS      Y11, 32(CX)
 	VSUBPS       Y8, Y5, Y5
-	VMOVUPS      expMax<>+0(SB), Y7
-	VMINPS       Y5, Y7, Y5
-	VMOVUPS      expMin<>+0(SB), Y7
-	VMAXPS       Y5, Y7, Y5
-	VMULPS       log2e<>+0(SB), Y5, Y7
-	VADDPS       roundAdd<>+0(SB), Y7, Y7
-	VSUBPS       roundAdd<>+0(SB), Y7, Y9
-	VMULPS       ln2Hi<>+0(SB), Y9, Y10
-	VSUBPS       Y10, Y5, Y10
-	VMULPS       ln2Lo<>+0(SB), Y9, Y9
-	VSUBPS       Y9, Y10, Y10
-	VMULPS       expP5<>+0(SB), Y10, Y5
-	VADDPS       expP4<>+0(SB), Y5, Y5
-	VMULPS       Y10, Y5, Y5
-	VADDPS       expP3<>+0(SB), Y5, Y5
-	VMULPS       Y10, Y5, Y5
-	VADDPS       expP2<>+0(SB), Y5, Y5
-	VMULPS       Y10, Y5, Y5
-	VADDPS       expP1<>+0(SB), Y5, Y5
-	VMULPS       Y10, Y5, Y5
-	VADDPS       expP0<>+0(SB), Y5, Y5
-	VMULPS       Y10, Y10, Y9
-	VMULPS       Y9, Y5, Y5
-	VADDPS       Y10, Y5, Y5
-	VADDPS       one8<>+0(SB), Y5, Y5
-	VPSUBD       roundAdd<>+0(SB), Y7, Y7
-	VPSRAD       $0x01, Y7, Y9
-	VPSUBD       Y9, Y7, Y7
-	VPADDD       bias<>+0(SB), Y9, Y9
-	VPSLLD       $0x17, Y9, Y9
-	VMULPS       Y9, Y5, Y5
-	VPADDD       bias<>+0(SB), Y7, Y7
-	VPSLLD       $0x17, Y7, Y7
-	VMULPS       Y7, Y5, Y5
-	VMOVUPS      Y5, 64(CX)
 	VSUBPS       Y8, Y6, Y6
-	VMOVUPS      expMax<>+0(SB), Y7
-	VMINPS       Y6, Y7, Y6
-	VMOVUPS      expMin<>+0(SB), Y7
-	VMAXPS       Y6, Y7, Y6
-	VMULPS       log2e<>+0(SB), Y6, Y7
-	VADDPS       roundAdd<>+0(SB), Y7, Y7
-	VSUBPS       roundAdd<>+0(SB), Y7, Y8
-	VMULPS       ln2Hi<>+0(SB), Y8, Y9
-	VSUBPS       Y9, Y6, Y9
-	VMULPS       ln2Lo<>+0(SB), Y8, Y8
-	VSUBPS       Y8, Y9, Y9
-	VMULPS       expP5<>+0(SB), Y9, Y6
-	VADDPS       expP4<>+0(SB), Y6, Y6
-	VMULPS       Y9, Y6, Y6
-	VADDPS       expP3<>+0(SB), Y6, Y6
-	VMULPS       Y9, Y6, Y6
-	VADDPS       expP2<>+0(SB), Y6, Y6
-	VMULPS       Y9, Y6, Y6
-	VADDPS       expP1<>+0(SB), Y6, Y6
-	VMULPS       Y9, Y6, Y6
-	VADDPS       expP0<>+0(SB), Y6, Y6
-	VMULPS       Y9, Y9, Y8
-	VMULPS       Y8, Y6, Y6
-	VADDPS       Y9, Y6, Y6
-	VADDPS       one8<>+0(SB), Y6, Y6
-	VPSUBD       roundAdd<>+0(SB), Y7, Y7
-	VPSRAD       $0x01, Y7, Y8
-	VPSUBD       Y8, Y7, Y7
-	VPADDD       bias<>+0(SB), Y8, Y8
-	VPSLLD       $0x17, Y8, Y8
-	VMULPS       Y8, Y6, Y6
-	VPADDD       bias<>+0(SB), Y7, Y7
-	VPSLLD       $0x17, Y7, Y7
-	VMULPS       Y7, Y6, Y6
-	VMOVUPS      Y6, 96(CX)
-	VADDPS       Y4, Y3, Y3
-	VADDPS       Y6, Y5, Y5
-	VADDPS       Y5, Y3, Y3
-	VEXTRACTF128 $0x01, Y3, X4
-	VADDPS       X4, X3, X4
-	VMOVHLPS     X4, X4, X3
-	VADDPS       X3, X4, X4
-	VMOVSHDUP    X4, X3
-	VADDSS       X3, X4, X4
+	VMOVUPS      expMax<>+0(SB), Y3
+	VMINPS       Y5, Y3, Y4
+	VMINPS       Y6, Y3, Y3
+	VMOVUPS      expMin<>+0(SB), Y6
+	VMAXPS       Y4, Y6, Y5
+	VMAXPS       Y3, Y6, Y6
+	VMULPS       log2e<>+0(SB), Y5, Y4
+	VMULPS       log2e<>+0(SB), Y6, Y3
+	VADDPS       roundAdd<>+0(SB), Y4, Y4
+	VADDPS       roundAdd<>+0(SB), Y3, Y3
+	VSUBPS       roundAdd<>+0(SB), Y4, Y9
+	VSUBPS       roundAdd<>+0(SB), Y3, Y12
+	VMULPS       ln2Hi<>+0(SB), Y9, Y7
+	VMULPS       ln2Hi<>+0(SB), Y12, Y8
+	VSUBPS       Y7, Y5, Y5
+	VSUBPS       Y8, Y6, Y6
+	VMULPS       ln2Lo<>+0(SB), Y9, Y9
+	VMULPS       ln2Lo<>+0(SB), Y12, Y12
+	VSUBPS       Y9, Y5, Y5
+	VSUBPS       Y12, Y6, Y6
+	VMULPS       expP5<>+0(SB), Y5, Y7
+	VMULPS       expP5<>+0(SB), Y6, Y8
+	VADDPS       expP4<>+0(SB), Y7, Y7
+	VADDPS       expP4<>+0(SB), Y8, Y8
+	VMULPS       Y5, Y7, Y7
+	VMULPS       Y6, Y8, Y8
+	VADDPS       expP3<>+0(SB), Y7, Y7
+	VADDPS       expP3<>+0(SB), Y8, Y8
+	VMULPS       Y5, Y7, Y7
+	VMULPS       Y6, Y8, Y8
+	VADDPS       expP2<>+0(SB), Y7, Y7
+	VADDPS       expP2<>+0(SB), Y8, Y8
+	VMULPS       Y5, Y7, Y7
+	VMULPS       Y6, Y8, Y8
+	VADDPS       expP1<>+0(SB), Y7, Y7
+	VADDPS       expP1<>+0(SB), Y8, Y8
+	VMULPS       Y5, Y7, Y7
+	VMULPS       Y6, Y8, Y8
+	VADDPS       expP0<>+0(SB), Y7, Y7
+	VADDPS       expP0<>+0(SB), Y8, Y8
+	VMULPS       Y5, Y5, Y9
+	VMULPS       Y6, Y6, Y12
+	VMULPS       Y9, Y7, Y7
+	VMULPS       Y12, Y8, Y8
+	VADDPS       Y5, Y7, Y7
+	VADDPS       Y6, Y8, Y8
+	VADDPS       one8<>+0(SB), Y7, Y7
+	VADDPS       one8<>+0(SB), Y8, Y8
+	VPSUBD       roundAdd<>+0(SB), Y4, Y4
+	VPSUBD       roundAdd<>+0(SB), Y3, Y3
+	VPSRAD       $0x01, Y4, Y5
+	VPSRAD       $0x01, Y3, Y6
+	VPSUBD       Y5, Y4, Y4
+	VPSUBD       Y6, Y3, Y3
+	VPADDD       bias<>+0(SB), Y5, Y5
+	VPADDD       bias<>+0(SB), Y6, Y6
+	VPSLLD       $0x17, Y5, Y5
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y5, Y7, Y7
+	VMULPS       Y6, Y8, Y8
+	VPADDD       bias<>+0(SB), Y4, Y4
+	VPADDD       bias<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y4, Y7, Y7
+	VMULPS       Y3, Y8, Y8
+	VMOVUPS      Y7, 64(CX)
+	VMOVUPS      Y8, 96(CX)
+	VADDPS       Y11, Y10, Y10
+	VADDPS       Y8, Y7, Y7
+	VADDPS       Y7, Y10, Y10
+	VEXTRACTF128 $0x01, Y10, X3
+	VADDPS       X3, X10, X3
+	VMOVHLPS     X3, X3, X4
+	VADDPS       X4, X3, X3
+	VMOVSHDUP    X3, X4
+	VADDSS       X4, X3, X3
 	VMOVSS       (BX), X8
 	VMULSS       (SI), X8, X8
-	VADDSS       X4, X8, X8
+	VADDSS       X3, X8, X8
 	VMOVSS       X8, (BX)
 	ADDQ         $+128, CX
 	ADDQ         $0x04, DX
@@ -5178,6 +5174,34 @@ elements:
 	VZEROUPPER
 	RET
 
+// func ropePairsAVX2(a *vecArgs)
+// Requires: AVX, AVX2
+TEXT ·ropePairsAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 16(AX), AX
+
+elements:
+	VPMOVZXDQ (DX), Y2
+	VMOVSLDUP Y2, Y2
+	VPMOVZXDQ (AX), Y3
+	VMOVSLDUP Y3, Y3
+	VMOVUPS   (CX), Y0
+	VPERMILPS $0xb1, Y0, Y1
+	VMULPS    Y2, Y0, Y0
+	VMULPS    Y3, Y1, Y1
+	VADDSUBPS Y1, Y0, Y0
+	VMOVUPS   Y0, (CX)
+	ADDQ      $+32, CX
+	ADDQ      $+16, DX
+	ADDQ      $+16, AX
+	SUBQ      $0x04, BX
+	JNZ       elements
+	VZEROUPPER
+	RET
+
 // func siluGateAVX2(a *vecArgs)
 // Requires: AVX, AVX2
 TEXT ·siluGateAVX2(SB), NOSPLIT, $0-8
@@ -5188,48 +5212,88 @@ TEXT ·siluGateAVX2(SB), NOSPLIT, $0-8
 
 elements:
 	VMOVUPS (CX), Y0
-	VXORPS  signs<>+0(SB), Y0, Y1
+	VXORPS  signs<>+0(SB), Y0, Y0
+	VMOVUPS 32(CX), Y1
+	VXORPS  signs<>+0(SB), Y1, Y1
 	VMOVUPS expMax<>+0(SB), Y2
+	VMINPS  Y0, Y2, Y0
 	VMINPS  Y1, Y2, Y1
-	VMOVUPS expMin<>+0(SB), Y2
-	VMAXPS  Y1, Y2, Y1
-	VMULPS  log2e<>+0(SB), Y1, Y2
-	VADDPS  roundAdd<>+0(SB), Y2, Y2
-	VSUBPS  roundAdd<>+0(SB), Y2, Y3
-	VMULPS  ln2Hi<>+0(SB), Y3, Y4
-	VSUBPS  Y4, Y1, Y4
-	VMULPS  ln2Lo<>+0(SB), Y3, Y3
-	VSUBPS  Y3, Y4, Y4
-	VMULPS  expP5<>+0(SB), Y4, Y1
-	VADDPS  expP4<>+0(SB), Y1, Y1
-	VMULPS  Y4, Y1, Y1
-	VADDPS  expP3<>+0(SB), Y1, Y1
-	VMULPS  Y4, Y1, Y1
-	VADDPS  expP2<>+0(SB), Y1, Y1
-	VMULPS  Y4, Y1, Y1
-	VADDPS  expP1<>+0(SB), Y1, Y1
-	VMULPS  Y4, Y1, Y1
-	VADDPS  expP0<>+0(SB), Y1, Y1
-	VMULPS  Y4, Y4, Y3
-	VMULPS  Y3, Y1, Y1
-	VADDPS  Y4, Y1, Y1
-	VADDPS  one8<>+0(SB), Y1, Y1
-	VPSUBD  roundAdd<>+0(SB), Y2, Y2
-	VPSRAD  $0x01, Y2, Y3
-	VPSUBD  Y3, Y2, Y2
-	VPADDD  bias<>+0(SB), Y3, Y3
-	VPSLLD  $0x17, Y3, Y3
-	VMULPS  Y3, Y1, Y1
+	VMOVUPS expMin<>+0(SB), Y3
+	VMAXPS  Y0, Y3, Y2
+	VMAXPS  Y1, Y3, Y3
+	VMULPS  log2e<>+0(SB), Y2, Y0
+	VMULPS  log2e<>+0(SB), Y3, Y1
+	VADDPS  roundAdd<>+0(SB), Y0, Y0
+	VADDPS  roundAdd<>+0(SB), Y1, Y1
+	VSUBPS  roundAdd<>+0(SB), Y0, Y6
+	VSUBPS  roundAdd<>+0(SB), Y1, Y7
+	VMULPS  ln2Hi<>+0(SB), Y6, Y4
+	VMULPS  ln2Hi<>+0(SB), Y7, Y5
+	VSUBPS  Y4, Y2, Y2
+	VSUBPS  Y5, Y3, Y3
+	VMULPS  ln2Lo<>+0(SB), Y6, Y6
+	VMULPS  ln2Lo<>+0(SB), Y7, Y7
+	VSUBPS  Y6, Y2, Y2
+	VSUBPS  Y7, Y3, Y3
+	VMULPS  expP5<>+0(SB), Y2, Y4
+	VMULPS  expP5<>+0(SB), Y3, Y5
+	VADDPS  expP4<>+0(SB), Y4, Y4
+	VADDPS  expP4<>+0(SB), Y5, Y5
+	VMULPS  Y2, Y4, Y4
+	VMULPS  Y3, Y5, Y5
+	VADDPS  expP3<>+0(SB), Y4, Y4
+	VADDPS  expP3<>+0(SB), Y5, Y5
+	VMULPS  Y2, Y4, Y4
+	VMULPS  Y3, Y5, Y5
+	VADDPS  expP2<>+0(SB), Y4, Y4
+	VADDPS  expP2<>+0(SB), Y5, Y5
+	VMULPS  Y2, Y4, Y4
+	VMULPS  Y3, Y5, Y5
+	VADDPS  expP1<>+0(SB), Y4, Y4
+	VADDPS  expP1<>+0(SB), Y5, Y5
+	VMULPS  Y2, Y4, Y4
+	VMULPS  Y3, Y5, Y5
+	VADDPS  expP0<>+0(SB), Y4, Y4
+	VADDPS  expP0<>+0(SB), Y5, Y5
+	VMULPS  Y2, Y2, Y6
+	VMULPS  Y3, Y3, Y7
+	VMULPS  Y6, Y4, Y4
+	VMULPS  Y7, Y5, Y5
+	VADDPS  Y2, Y4, Y4
+	VADDPS  Y3, Y5, Y5
+	VADDPS  one8<>+0(SB), Y4, Y4
+	VADDPS  one8<>+0(SB), Y5, Y5
+	VPSUBD  roundAdd<>+0(SB), Y0, Y0
+	VPSUBD  roundAdd<>+0(SB), Y1, Y1
+	VPSRAD  $0x01, Y0, Y2
+	VPSRAD  $0x01, Y1, Y3
+	VPSUBD  Y2, Y0, Y0
+	VPSUBD  Y3, Y1, Y1
 	VPADDD  bias<>+0(SB), Y2, Y2
+	VPADDD  bias<>+0(SB), Y3, Y3
 	VPSLLD  $0x17, Y2, Y2
-	VMULPS  Y2, Y1, Y1
-	VADDPS  one8<>+0(SB), Y1, Y1
-	VDIVPS  Y1, Y0, Y0
+	VPSLLD  $0x17, Y3, Y3
+	VMULPS  Y2, Y4, Y4
+	VMULPS  Y3, Y5, Y5
+	VPADDD  bias<>+0(SB), Y0, Y0
+	VPADDD  bias<>+0(SB), Y1, Y1
+	VPSLLD  $0x17, Y0, Y0
+	VPSLLD  $0x17, Y1, Y1
+	VMULPS  Y0, Y4, Y4
+	VMULPS  Y1, Y5, Y5
+	VMOVUPS (CX), Y0
+	VADDPS  one8<>+0(SB), Y4, Y4
+	VDIVPS  Y4, Y0, Y0
 	VMULPS  (DX), Y0, Y0
 	VMOVUPS Y0, (CX)
-	ADDQ    $+32, CX
-	ADDQ    $+32, DX
-	SUBQ    $0x08, AX
+	VMOVUPS 32(CX), Y0
+	VADDPS  one8<>+0(SB), Y5, Y5
+	VDIVPS  Y5, Y0, Y0
+	VMULPS  32(DX), Y0, Y0
+	VMOVUPS Y0, 32(CX)
+	ADDQ    $+64, CX
+	ADDQ    $+64, DX
+	SUBQ    $0x10, AX
 	JNZ     elements
 	VZEROUPPER
 	RET

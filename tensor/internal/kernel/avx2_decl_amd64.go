@@ -214,6 +214,11 @@ func addAVX2(a *vecArgs)
 //go:noescape
 func scaleAVX2(a *vecArgs)
 
+// ropePairsAVX2 rotates the pairs of dst by n cosines x and sines y.
+//
+//go:noescape
+func ropePairsAVX2(a *vecArgs)
+
 // siluGateAVX2 sets dst to silu(dst)*x.
 //
 //go:noescape

@@ -85,7 +85,7 @@ func BenchmarkAttention(b *testing.B) {
 		benchSets(b, fmt.Sprintf("F16-%dx%dx%d", n, blocks*BlockKeys, d), func(b *testing.B, s *Set) {
 			for b.Loop() {
 				for i := range n {
-					qs.Set(i, q, 0.125)
+					s.Begin(qs, i, q, 0.125)
 				}
 				for range blocks {
 					if n == 3 {

@@ -32,11 +32,7 @@ func (s *Set) Add(dst, src []float32) {
 // sines are given. Elements beyond 2*len(cos) stay.
 func (s *Set) RopePairs(x, cos, sin []float32) {
 	checkRope(x, cos, sin)
-	for i, c := range cos {
-		a, b, n := x[2*i], x[2*i+1], sin[i]
-		x[2*i] = float32(a*c) - float32(b*n)
-		x[2*i+1] = float32(a*n) + float32(b*c)
-	}
+	s.impl.ropePairs(x, cos, sin)
 }
 
 // RopeHalves is [Set.RopePairs] for the NeoX layout: the pairs are

@@ -57,6 +57,14 @@ func (generic) siluGate(gate, up []float32) {
 	}
 }
 
+func (generic) ropePairs(x, cos, sin []float32) {
+	for i, c := range cos {
+		a, b, n := x[2*i], x[2*i+1], sin[i]
+		x[2*i] = float32(a*c) - float32(b*n)
+		x[2*i+1] = float32(b*c) + float32(a*n)
+	}
+}
+
 func (generic) add(dst, src []float32) {
 	for i, v := range src {
 		dst[i] += v

@@ -114,9 +114,9 @@ func TestVectorSetsAgree(t *testing.T) {
 	var want []float32
 	for i, s := range sets {
 		got := make([]float32, 2*d)
-		qs.Set(0, x[:d], 1)
+		s.Begin(qs, 0, x[:d], 1)
 		s.AttendF16(qs, 0, 1, values, values, n)
-		qs.Result(0, got[:d])
+		s.End(qs, 0, got[:d])
 		s.RMSNorm(got[d:], x[:d], x[d:], 1e-5)
 		if i == 0 {
 			want = got

@@ -29,6 +29,7 @@ type kernels interface {
 	scaleBy(out, x, weight []float32, factor float32)
 	siluGate(gate, up []float32)
 	add(dst, src []float32)
+	ropePairs(x, cos, sin []float32)
 }
 
 // candidate is a set that this program has code for.

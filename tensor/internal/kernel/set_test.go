@@ -89,8 +89,8 @@ func TestMismatch(t *testing.T) {
 			"attention values":  func() { s.AttendF32(NewQueries(1, 32), 0, 1, f, f[:31], 1) },
 			"attention block":   func() { s.AttendF32(NewQueries(1, 1), 0, 1, f, f, BlockKeys+1) },
 			"attention queries": func() { s.AttendF32(NewQueries(1, 8), 0, 2, f, f, 1) },
-			"query":             func() { NewQueries(1, 8).Set(0, f[:7], 1) },
-			"result":            func() { NewQueries(1, 8).Result(0, f[:9]) },
+			"query":             func() { s.Begin(NewQueries(1, 8), 0, f[:7], 1) },
+			"result":            func() { s.End(NewQueries(1, 8), 0, f[:9]) },
 			"widen":             func() { s.Widen(NewQueries(1, 64), h[:64], h, 1) },
 			"ToF16":             func() { s.ToF16(h[:3], f[:4]) },
 			"FromF16":           func() { s.FromF16(f[:3], h[:4]) },
@@ -133,10 +133,10 @@ func TestAllocs(t *testing.T) {
 			}
 			many.Reset(n, k)
 			s.Quantize(many, x, 0, n)
-			qs.Set(0, acc, 1)
+			s.Begin(qs, 0, acc, 1)
 			s.AttendF16(qs, 0, 1, h, h, n-2)
 			s.AttendF32(qs, 0, 1, x, x, n-2)
-			qs.Result(0, acc)
+			s.End(qs, 0, acc)
 			s.ToF16(h, x)
 			s.FromF16(x, h)
 			s.RMSNorm(acc, acc, x[:k], 1e-5)

@@ -137,12 +137,14 @@ func softmax() {
 	c.VUCOMISS(before.AsX(), x)
 	c.JEQ(op.LabelRef("weights"))
 	c.VSUBPS(top, before, before)
-	c.VMOVSS(exp(before).AsX(), at(factors, 0))
+	c.VMOVSS(exp(before)[0].AsX(), at(factors, 0))
 	c.Label("weights")
-	for i := range v {
+	for i := 0; i < len(v); i += 2 {
 		c.VSUBPS(top, v[i], v[i])
-		v[i] = exp(v[i])
+		c.VSUBPS(top, v[i+1], v[i+1])
+		copy(v[i:], exp(v[i:i+2]...))
 		c.VMOVUPS(v[i], at(row, 32*i))
+		c.VMOVUPS(v[i+1], at(row, 32*i+32))
 	}
 	c.VADDPS(v[1], v[0], v[0])
 	c.VADDPS(v[3], v[2], v[2])

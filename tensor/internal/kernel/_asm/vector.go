@@ -16,43 +16,53 @@ func eight(name string, v float64) op.Mem {
 	return data(name, d...)
 }
 
-// exp is expF32 of package kernel on eight lanes, step by step.
-func exp(x vec) vec {
-	t, f, r, p, n := c.YMM(), c.YMM(), c.YMM(), c.YMM(), c.YMM()
+// exp is expF32 of package kernel on eight lanes of each x, step by step. The
+// steps of one wait for each other, so those of several are interleaved.
+func exp(x ...vec) []vec {
+	each := func(f func(i int)) {
+		for i := range x {
+			f(i)
+		}
+	}
+	t, r, p := ymms(len(x)), ymms(len(x)), ymms(len(x))
 	// MIN and MAX return their second source (avo's first operand) for NaNs.
-	c.VMOVUPS(eight("expMax", 89), t)
-	c.VMINPS(x, t, x)
-	c.VMOVUPS(eight("expMin", -104), t)
-	c.VMAXPS(x, t, x)
+	limit := c.YMM()
+	c.VMOVUPS(eight("expMax", 89), limit)
+	each(func(i int) { c.VMINPS(x[i], limit, t[i]) })
+	limit = c.YMM()
+	c.VMOVUPS(eight("expMin", -104), limit)
+	each(func(i int) { c.VMAXPS(t[i], limit, r[i]) })
 	round := eight("roundAdd", 3<<22)
-	c.VMULPS(eight("log2e", 1.44269504088896341), x, t)
-	c.VADDPS(round, t, t)
-	c.VSUBPS(round, t, f)
-	c.VMULPS(eight("ln2Hi", 0.693359375), f, r)
-	c.VSUBPS(r, x, r)
-	c.VMULPS(eight("ln2Lo", -2.12194440054690583e-4), f, f)
-	c.VSUBPS(f, r, r)
-	c.VMULPS(eight("expP5", 1.9875691500e-4), r, p)
-	c.VADDPS(eight("expP4", 1.3981999507e-3), p, p)
+	each(func(i int) { c.VMULPS(eight("log2e", 1.44269504088896341), r[i], t[i]) })
+	each(func(i int) { c.VADDPS(round, t[i], t[i]) })
+	f := ymms(len(x))
+	each(func(i int) { c.VSUBPS(round, t[i], f[i]) })
+	each(func(i int) { c.VMULPS(eight("ln2Hi", 0.693359375), f[i], p[i]) })
+	each(func(i int) { c.VSUBPS(p[i], r[i], r[i]) })
+	each(func(i int) { c.VMULPS(eight("ln2Lo", -2.12194440054690583e-4), f[i], f[i]) })
+	each(func(i int) { c.VSUBPS(f[i], r[i], r[i]) })
+	each(func(i int) { c.VMULPS(eight("expP5", 1.9875691500e-4), r[i], p[i]) })
+	each(func(i int) { c.VADDPS(eight("expP4", 1.3981999507e-3), p[i], p[i]) })
 	for _, k := range []struct {
 		name string
 		v    float64
 	}{{"expP3", 8.3334519073e-3}, {"expP2", 4.1665795894e-2}, {"expP1", 1.6666665459e-1}, {"expP0", 5.0000001201e-1}} {
-		c.VMULPS(r, p, p)
-		c.VADDPS(eight(k.name, k.v), p, p)
+		each(func(i int) { c.VMULPS(r[i], p[i], p[i]) })
+		each(func(i int) { c.VADDPS(eight(k.name, k.v), p[i], p[i]) })
 	}
-	c.VMULPS(r, r, f)
-	c.VMULPS(f, p, p)
-	c.VADDPS(r, p, p)
-	c.VADDPS(eight("one8", 1), p, p)
-	c.VPSUBD(round, t, n)
-	half := c.YMM()
-	c.VPSRAD(op.U8(1), n, half)
-	c.VPSUBD(half, n, n)
-	for _, e := range []vec{half, n} {
-		c.VPADDD(data("bias", 127, 127, 127, 127, 127, 127, 127, 127), e, e)
-		c.VPSLLD(op.U8(23), e, e)
-		c.VMULPS(e, p, p)
+	square := ymms(len(x))
+	each(func(i int) { c.VMULPS(r[i], r[i], square[i]) })
+	each(func(i int) { c.VMULPS(square[i], p[i], p[i]) })
+	each(func(i int) { c.VADDPS(r[i], p[i], p[i]) })
+	each(func(i int) { c.VADDPS(eight("one8", 1), p[i], p[i]) })
+	n, half := ymms(len(x)), ymms(len(x))
+	each(func(i int) { c.VPSUBD(round, t[i], n[i]) })
+	each(func(i int) { c.VPSRAD(op.U8(1), n[i], half[i]) })
+	each(func(i int) { c.VPSUBD(half[i], n[i], n[i]) })
+	for _, e := range [][]vec{half, n} {
+		each(func(i int) { c.VPADDD(data("bias", 127, 127, 127, 127, 127, 127, 127, 127), e[i], e[i]) })
+		each(func(i int) { c.VPSLLD(op.U8(23), e[i], e[i]) })
+		each(func(i int) { c.VMULPS(e[i], p[i], p[i]) })
 	}
 	return p
 }
@@ -115,18 +125,45 @@ func vectors() {
 	})
 	leave()
 
+	function("ropePairsAVX2", "vecArgs", "rotates the pairs of dst by n cosines x and sines y.")
+	o = args()
+	dst, x, n = o.load("dst"), o.load("x"), o.load("n")
+	y = o.load("y")
+	loop(4, []reg.GPVirtual{dst, x, y}, []int{32, 16, 16}, n, func() {
+		v, swapped, cos, sin := c.YMM(), c.YMM(), c.YMM(), c.YMM()
+		for _, angle := range []struct {
+			from reg.GPVirtual
+			to   vec
+		}{{x, cos}, {y, sin}} {
+			c.VPMOVZXDQ(at(angle.from, 0), angle.to)
+			c.VMOVSLDUP(angle.to, angle.to) // each twice
+		}
+		c.VMOVUPS(at(dst, 0), v)
+		c.VPERMILPS(op.U8(0xb1), v, swapped)
+		c.VMULPS(cos, v, v)
+		c.VMULPS(sin, swapped, swapped)
+		c.VADDSUBPS(swapped, v, v)
+		c.VMOVUPS(v, at(dst, 0))
+	})
+	leave()
+
 	function("siluGateAVX2", "vecArgs", "sets dst to silu(dst)*x.")
 	o = args()
 	dst, x, n = o.load("dst"), o.load("x"), o.load("n")
-	loop(8, []reg.GPVirtual{dst, x}, []int{32, 32}, n, func() {
-		v, e := c.YMM(), c.YMM()
-		c.VMOVUPS(at(dst, 0), v)
-		c.VXORPS(eight("signs", math.Copysign(0, -1)), v, e)
-		e = exp(e)
-		c.VADDPS(eight("one8", 1), e, e)
-		c.VDIVPS(e, v, v)
-		c.VMULPS(at(x, 0), v, v)
-		c.VMOVUPS(v, at(dst, 0))
+	loop(16, []reg.GPVirtual{dst, x}, []int{64, 64}, n, func() {
+		e := ymms(2)
+		for i := range e {
+			c.VMOVUPS(at(dst, 32*i), e[i])
+			c.VXORPS(eight("signs", math.Copysign(0, -1)), e[i], e[i])
+		}
+		for i, e := range exp(e...) {
+			v := c.YMM()
+			c.VMOVUPS(at(dst, 32*i), v)
+			c.VADDPS(eight("one8", 1), e, e)
+			c.VDIVPS(e, v, v)
+			c.VMULPS(at(x, 32*i), v, v)
+			c.VMOVUPS(v, at(dst, 32*i))
+		}
 	})
 	leave()
 }
