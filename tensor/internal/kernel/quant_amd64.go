@@ -80,7 +80,7 @@ func (kn *quantKernels) stream(p *mulArgs, w []byte, a *Acts, out []float32, sc 
 	group := groupRows * p.row
 	groups := len(w) / group
 	call := max(1, min(maxCallBytes/group, maxCallMuls/(groupRows*BlockLen*p.blocks*a.tokens)))
-	p.setTokens(a, 0, 0)
+	p.setTile(a, 0)
 	for g := 0; g < groups; g += p.groups {
 		p.w, p.out = ptr(w[g*group:]), ptr(out[g*groupRows:])
 		left := (groups - g) * group
@@ -116,13 +116,16 @@ func (kn *quantKernels) panel(p *mulArgs, w []byte, from, r, hi int, a *Acts, ou
 	whole := r+groupRows <= hi
 	for t0 := 0; t0 < a.tokens; t0 += tileTokens {
 		n := min(tileTokens, a.tokens-t0)
+		p.setTile(a, t0)
 		for i := 0; i < n; i += kn.tokens {
+			if i > 0 {
+				p.nextTokens(kn.tokens)
+			}
 			if whole {
 				p.out, p.stride = ptr(out[(t0+i)*stride+r:]), 4*stride
 			} else {
 				p.out, p.stride = ptr(sc.tile[i*groupRows:]), 4*groupRows
 			}
-			p.setTokens(a, t0, i)
 			kn.tile[min(kn.tokens, n-i)](p)
 		}
 		if !whole {
@@ -131,11 +134,16 @@ func (kn *quantKernels) panel(p *mulArgs, w []byte, from, r, hi int, a *Acts, ou
 	}
 }
 
-// setTokens points p at the activations of token t0+i, in the tile from t0 on.
-func (p *mulArgs) setTokens(a *Acts, t0, i int) {
+// setTile points p at the first activations of the tile from token t0 on.
+func (p *mulArgs) setTile(a *Acts, t0 int) {
 	first, n := a.tile(t0)
-	p.q, p.scales, p.fix = ptr(a.q[(first+i)*BlockLen:]), ptr(a.scales[2*first+i:]), ptr(a.fix[first+i:])
+	p.q, p.scales, p.fix = ptr(a.q[first*BlockLen:]), ptr(a.scales[2*first:]), ptr(a.fix[first:])
 	p.qStep, p.sStep, p.fixStep, p.offset = BlockLen*n, 8*n, 4*n, 4*n
+}
+
+// nextTokens moves on by n tokens in the tile.
+func (p *mulArgs) nextTokens(n int) {
+	p.q, p.scales, p.fix = unsafe.Add(p.q, BlockLen*n), unsafe.Add(p.scales, 4*n), unsafe.Add(p.fix, 4*n)
 }
 
 // copyRows copies the rows [r, hi) of n tokens from a tile in scratch.
