@@ -20,6 +20,7 @@ DUNLIN = ROOT / "bin" / "dunlin"
 TYPES = ["Q4_0", "Q8_0", "F16"]  # made from the default model, which is Q4_1
 STREAMS = [8, 16, 32]
 STREAM_TOKENS = 64
+REPEAT = 3  # measurements of a process, of which it tells the median or the mean
 
 # (figure, dunlin's file, peer, its file, ratio aimed at with VNNI and without AMX)
 PAIRS = [
@@ -91,7 +92,7 @@ class Bench:
 
     def dunlin(self, file, isa="", streams=False):
         env = {"DUNLIN_CPU": isa} if isa else {}
-        cmd = [DUNLIN, "bench", self.files[file], "-t", self.args.threads, "-r", 1, "-o", "json"]
+        cmd = [DUNLIN, "bench", self.files[file], "-t", self.args.threads, "-r", REPEAT, "-o", "json"]
         cmd += ["-p", 0, "-n", STREAM_TOKENS, "-b", ",".join(map(str, STREAMS))] if streams else ["-p", 512, "-n", 128]
         report = json.loads(run(cmd, **env))
         if not isa:
@@ -103,7 +104,7 @@ class Bench:
 
     def llama_bench(self, bin, file):
         out = {}
-        cmd = [bin / "llama-bench", "-m", self.files[file], "-p", 512, "-n", 128, "-t", self.args.threads, "-r", 1, "-o", "json"]
+        cmd = [bin / "llama-bench", "-m", self.files[file], "-p", 512, "-n", 128, "-t", self.args.threads, "-r", REPEAT, "-o", "json"]
         for r in json.loads(run(cmd)):
             out["pp512" if r["n_prompt"] else "tg128"] = r["avg_ts"]
             self.versions["llama.cpp"] = r["build_commit"]
@@ -120,7 +121,7 @@ class Bench:
         return out
 
     def openvino_bench(self, file):
-        r = json.loads(run([self.openvino, ROOT / "scripts/bench-openvino.py", self.files[file], "-t", self.args.threads, "-r", 1]))
+        r = json.loads(run([self.openvino, ROOT / "scripts/bench-openvino.py", self.files[file], "-t", self.args.threads, "-r", REPEAT]))
         self.versions["OpenVINO GenAI"] = r["version"]
         return {"pp512": r["pp"], "tg128": r["tg"]}
 
@@ -175,7 +176,7 @@ def document(bench, rounds):
     yield f"- dunlin {run([DUNLIN, 'version']).strip()}; " + "; ".join(f"{k} {v}" for k, v in sorted(bench.versions.items()))
     yield "- model: SmolLM2-135M-Instruct in Q4_1; the other types were made from it by llama.cpp's `llama-quantize --allow-requantize`"
     yield ""
-    yield f"Medians of {len(rounds)} rounds, with the least and the most. In each round all engines ran once, alternately; a ratio is of one round."
+    yield f"Medians of {len(rounds)} rounds, with the least and the most. In each round all engines ran once, alternately, {REPEAT} measurements each; a ratio is of one round."
     yield ""
     yield from table(bench, rounds)
     yield ""
