@@ -84,6 +84,7 @@ type Compute struct {
 type worker struct {
 	products *kernel.Scratch
 	queries  *kernel.Queries
+	ahead    []byte   // what it will read next and hasn't fetched
 	_        [64]byte // keeps the workers' headers on separate cache lines
 }
 
@@ -110,6 +111,7 @@ func NewCompute(lease *budget.Lease, act Activations, limits Limits) (*Compute, 
 	c := &Compute{set: set, activations: act, limits: limits, acts: kernel.NewActs(limits.Tokens, limits.MaxCols)}
 	c.inStep = c.runStep
 	c.attention.tiles = make([]int32, 0, limits.Tokens)
+	c.linear.c = c
 	c.linear.order.shares = make([]share, limits.Threads)
 	for range limits.Threads {
 		c.workers = append(c.workers, worker{

@@ -14,7 +14,7 @@ func (c *Compute) Linear(out []float32, w *Tensor, in *Input) { c.Linears(in, Pr
 // costs one barrier.
 func (c *Compute) Linears(in *Input, products ...Product) {
 	t := &c.linear
-	t.c, t.products = c, append(t.products[:0], products...)
+	t.products = append(t.products[:0], products...)
 	rows, integer := 0, false
 	for _, p := range products {
 		w := p.Weight
@@ -50,6 +50,7 @@ func (t *linearTask) Do(worker, lo, hi int) {
 		w := p.Weight
 		if from, to := max(lo-base, 0), min(hi-base, w.Rows); from < to {
 			scratch.Ahead = t.order.ahead(worker, t.products, i, base, from, to)
+			t.c.workers[worker].ahead = scratch.Ahead.Beyond()
 			if t.integer(w) {
 				set.MulQ(w.format, w.data, w.Cols, from, to, t.c.acts, p.Out, w.Rows, scratch)
 			} else {
@@ -58,6 +59,13 @@ func (t *linearTask) Do(worker, lo, hi int) {
 		}
 		base += w.Rows
 	}
+}
+
+// Idle fetches what the worker reads next, a little at a time.
+func (t *linearTask) Idle(worker int) (more bool) {
+	w := &t.c.workers[worker]
+	w.ahead = t.c.set.Prefetch(w.ahead)
+	return len(w.ahead) > 0
 }
 
 // Embed sets out `[tokens, w.Cols]` to the rows of w that ids name.

@@ -403,3 +403,42 @@ func TestError(t *testing.T) {
 		t.Errorf("Step = %v, want %v", got, want)
 	}
 }
+
+// idling is a task whose workers have something to do for a while after their part.
+type idling struct {
+	*together
+	left atomic.Int64
+	done chan int // the worker that came to the end
+}
+
+func (t *idling) Idle(worker int) bool {
+	n := t.left.Add(-1)
+	if n == 0 {
+		t.done <- worker
+	}
+	return n > 0
+}
+
+// TestIdler demands that a worker idles for its last task until that has enough,
+// and no longer than to the next job.
+func TestIdler(t *testing.T) {
+	e := newExecutor(t, 2)
+	step(t, e, 2, func(s *Step) {
+		task := &idling{together: newTogether(2), done: make(chan int, 1)}
+		task.left.Store(3)
+		s.Do(task, 2, 1)
+		if w := <-task.done; w != 1 {
+			t.Errorf("thread %d idled, want 1", w)
+		}
+
+		endless := &idling{together: newTogether(2)}
+		endless.left.Store(1 << 62)
+		s.Do(endless, 2, 1)
+		s.Do(newTogether(2), 2, 1) // the worker comes
+		before := endless.left.Load()
+		s.Do(newTogether(2), 2, 1)
+		if after := endless.left.Load(); after != before {
+			t.Errorf("a worker idled %d times for a job before the last one", before-after)
+		}
+	})
+}

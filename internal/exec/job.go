@@ -17,6 +17,15 @@ type Task interface {
 	Do(worker, lo, hi int)
 }
 
+// Idler is a Task that has use for a worker whose part of the job is done, such
+// as fetching what it will read next. Idle is called again and again while the
+// worker would spin, until it returns false or the next job begins. It may run
+// after Do has returned, so it uses nothing that the step's goroutine writes.
+type Idler interface {
+	Task
+	Idle(worker int) (more bool)
+}
+
 // A share is walked in chunks of an eighth of it, and towards its end of a quarter
 // of what is left, down to one grain. So the walks over memory are long, as the
 // kernels' prefetch wants, and when one thread takes over the rest of another's

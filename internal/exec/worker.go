@@ -71,8 +71,9 @@ type slot struct {
 	cursor atomic.Uint64 // next chunk of the thread's share; see claim
 	_      [cacheLine - 24]byte
 
-	parker // apart from the above: the caller only reads it
-	_      [cacheLine - 16]byte
+	parker       // apart from the above: the caller only reads it
+	idler  Idler // of the last job; the worker's own
+	_      [cacheLine - 32]byte
 }
 
 // enter makes the worker part of job seq unless the caller has shut it.
@@ -105,6 +106,15 @@ func spinWhile(a *atomic.Uint64, old uint64) uint64 {
 	return a.Load()
 }
 
+// idle lets the last job's task use the time until the word changes.
+func (e *Executor) idle(w *slot, seen uint64) {
+	for w.idler != nil && e.word.Load() == seen {
+		if !w.idler.Idle(w.index) {
+			w.idler = nil
+		}
+	}
+}
+
 // start begins a worker's goroutine, which waits for the next word.
 func (e *Executor) start(w *slot) {
 	if e.joiner.token == nil {
@@ -123,6 +133,7 @@ func (e *Executor) serve(w *slot, seen uint64) {
 	idle := time.NewTimer(idleEnd)
 	defer func() {
 		idle.Stop()
+		w.idler = nil
 		w.state.Store(gone)
 		e.workers.Done()
 	}()
@@ -145,6 +156,7 @@ func (e *Executor) serve(w *slot, seen uint64) {
 // await waits for the word to change: spinning, then asleep. It returns the old
 // word when the worker has slept long enough to end.
 func (e *Executor) await(w *slot, seen uint64, idle *time.Timer) uint64 {
+	e.idle(w, seen)
 	for {
 		word := spinWhile(&e.word, seen)
 		if word != seen {
@@ -189,6 +201,7 @@ func (e *Executor) attend(w *slot, seq uint64) {
 		e.joiner.wake()
 	}()
 	e.walk(w.index, nil)
+	w.idler, _ = e.job.task.(Idler)
 	returned = true
 }
 

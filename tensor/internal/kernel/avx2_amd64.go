@@ -147,3 +147,5 @@ func (g avx2) ropePairs(x, cos, sin []float32) {
 	}
 	g.generic.ropePairs(x, cos, sin)
 }
+
+func (avx2) prefetch(b []byte) { prefetchAVX2(&vecArgs{x: ptr(b), n: len(b)}) }

@@ -5133,6 +5133,21 @@ elements:
 	VZEROUPPER
 	RET
 
+// func prefetchAVX2(a *vecArgs)
+// Requires: AVX, MMX+
+TEXT ·prefetchAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 8(AX), CX
+	MOVQ 24(AX), AX
+
+lines:
+	PREFETCHT1 (CX)
+	ADDQ       $0x40, CX
+	SUBQ       $0x40, AX
+	JG         lines
+	VZEROUPPER
+	RET
+
 // func addAVX2(a *vecArgs)
 // Requires: AVX
 TEXT ·addAVX2(SB), NOSPLIT, $0-8

@@ -204,6 +204,11 @@ func toF16AVX2(a *vecArgs)
 //go:noescape
 func fromF16AVX2(a *vecArgs)
 
+// prefetchAVX2 fetches the lines of n bytes at x.
+//
+//go:noescape
+func prefetchAVX2(a *vecArgs)
+
 // addAVX2 adds x to dst.
 //
 //go:noescape

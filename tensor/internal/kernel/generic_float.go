@@ -65,6 +65,8 @@ func (generic) ropePairs(x, cos, sin []float32) {
 	}
 }
 
+func (generic) prefetch([]byte) {}
+
 func (generic) add(dst, src []float32) {
 	for i, v := range src {
 		dst[i] += v

@@ -13,12 +13,8 @@ const (
 	maxAsmK      = 1 << 15 // longer rows are left to portable Go
 )
 
-// Prefetch distances that keep one token at the speed of memory: lines come
-// into the outer caches 20 KB before they are used, into the first 4 KB before.
-const (
-	farAhead  = 20 << 10
-	nearAhead = 4 << 10
-)
+// nearAhead is how far ahead of the rows lines come into the first cache.
+const nearAhead = 4 << 10
 
 // archScratch holds the operands of calls through kernel tables: there the
 // compiler can't see that they don't escape.

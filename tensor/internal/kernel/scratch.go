@@ -33,6 +33,33 @@ type Ahead struct {
 	Next []byte // then this; empty where it isn't known
 }
 
+// farAhead is how far ahead of the rows lines come into the outer caches, which
+// keeps one token at the speed of memory.
+const farAhead = 20 << 10
+
+// idleAhead is how much of Next is worth fetching by a worker that waits: less
+// than the second-level cache of any CPU with these kernels.
+const idleAhead = 96 << 10
+
+// Beyond is what the prefetches of a call that ends the rows don't reach: more
+// for [Set.Prefetch].
+func (a *Ahead) Beyond() []byte {
+	if a.Rest > 0 || len(a.Next) <= farAhead {
+		return nil
+	}
+	return a.Next[farAhead:min(idleAhead, len(a.Next))]
+}
+
+// Prefetch fetches the first KB of b into the outer caches and returns the rest. It
+// reads nothing: b may have been unmapped.
+func (s *Set) Prefetch(b []byte) (rest []byte) {
+	n := min(1<<10, len(b))
+	if n > 0 {
+		s.impl.prefetch(b[:n])
+	}
+	return b[n:]
+}
+
 // ScratchBytes is the memory that a Scratch for rows of up to maxK elements
 // takes, math.MaxInt64 if that can't be counted.
 func ScratchBytes(maxK int) int64 {

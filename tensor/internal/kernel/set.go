@@ -30,6 +30,7 @@ type kernels interface {
 	siluGate(gate, up []float32)
 	add(dst, src []float32)
 	ropePairs(x, cos, sin []float32)
+	prefetch(b []byte)
 }
 
 // candidate is a set that this program has code for.

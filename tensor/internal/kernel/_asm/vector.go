@@ -100,6 +100,16 @@ func vectors() {
 	})
 	leave()
 
+	function("prefetchAVX2", "vecArgs", "fetches the lines of n bytes at x.")
+	o = args()
+	x, n = o.load("x"), o.load("n")
+	c.Label("lines")
+	c.PREFETCHT1(at(x, 0))
+	c.ADDQ(op.U8(64), x)
+	c.SUBQ(op.U8(64), n)
+	c.JG(op.LabelRef("lines"))
+	leave()
+
 	function("addAVX2", "vecArgs", "adds x to dst.")
 	o = args()
 	dst, x, n = o.load("dst"), o.load("x"), o.load("n")
