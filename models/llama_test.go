@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"testing"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
@@ -13,6 +14,7 @@ import (
 	"github.com/dunlin-go/dunlin/internal/testmodel"
 	"github.com/dunlin-go/dunlin/models"
 	"github.com/dunlin-go/dunlin/models/gguf"
+	"github.com/dunlin-go/dunlin/models/pool"
 	"github.com/dunlin-go/dunlin/tensor"
 )
 
@@ -119,6 +121,25 @@ func (m *machine) stepFor(chunks map[int][]int32, wanted func(seq int) bool) map
 		out[s] = append(out[s], logits[i*rows:(i+1)*rows])
 	}
 	return out
+}
+
+// realModel maps the real model's file, or skips the test.
+func realModel(t testing.TB) []byte {
+	t.Helper()
+	path := os.Getenv("DUNLIN_TEST_MODEL")
+	if path == "" {
+		t.Skip("DUNLIN_TEST_MODEL is not set; `make test` fetches the model and sets it")
+	}
+	h, err := pool.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h.Bytes()
 }
 
 func parse(t testing.TB, data []byte) *gguf.File {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	goruntime "runtime"
 	"slices"
 	"testing"
@@ -13,53 +12,49 @@ import (
 	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/internal/exec"
 	"github.com/dunlin-go/dunlin/internal/probe"
-	"github.com/dunlin-go/dunlin/models/pool"
+	"github.com/dunlin-go/dunlin/models/gguf"
 	"github.com/dunlin-go/dunlin/tensor"
 )
+
+// layerProducts are the matrices of all layers, those with the same input together.
+func layerProducts(b *testing.B, f *gguf.File) (steps [][]*tensor.Tensor) {
+	for n := 0; ; n++ {
+		for _, names := range [][]string{{"attn_q", "attn_k", "attn_v"}, {"attn_output"}, {"ffn_gate", "ffn_up"}, {"ffn_down"}} {
+			var ws []*tensor.Tensor
+			for _, name := range names {
+				info, ok := f.Lookup(fmt.Sprintf("blk.%d.%s.weight", n, name))
+				switch {
+				case !ok && name == "attn_q":
+					return steps
+				case !ok:
+					b.Fatalf("layer %d has no %s", n, name)
+				}
+				data, err := f.Data(info)
+				if err != nil {
+					b.Fatal(err)
+				}
+				w, err := tensor.New(name, info.Type, int(info.Shape[1]), int(info.Shape[0]), data)
+				if err != nil {
+					b.Fatal(err)
+				}
+				ws = append(ws, w)
+			}
+			steps = append(steps, ws)
+		}
+	}
+}
 
 // BenchmarkProducts computes nothing but the products of a real model's layers,
 // with all threads. Rates are medians of passes over all layers, each beside a
 // plain read of the same bytes and the peak of the multipliers.
 func BenchmarkProducts(b *testing.B) {
-	path := os.Getenv("DUNLIN_TEST_MODEL")
-	if path == "" {
-		b.Skip("DUNLIN_TEST_MODEL is not set")
-	}
-	h, err := pool.Open(path) // not ReadFile: the heap has other pages than a mapping
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer h.Close()
-	data := h.Bytes()
-	f := parse(b, data)
-	// What a layer multiplies with the same input.
-	steps := [][]string{{"attn_q", "attn_k", "attn_v"}, {"attn_output"}, {"ffn_gate", "ffn_up"}, {"ffn_down"}}
-	var layers [][]*tensor.Tensor
+	data := realModel(b)
+	steps := layerProducts(b, parse(b, data))
 	size, ops, maxCols, maxRows := 0, 0, 0, 0
-	for n := 0; ; n++ {
-		if _, ok := f.Lookup(fmt.Sprintf("blk.%d.attn_q.weight", n)); !ok {
-			break
-		}
-		for _, names := range steps {
-			var ws []*tensor.Tensor
-			for _, name := range names {
-				info, ok := f.Lookup(fmt.Sprintf("blk.%d.%s.weight", n, name))
-				if !ok {
-					b.Fatalf("layer %d has no %s", n, name)
-				}
-				d, err := f.Data(info)
-				if err != nil {
-					b.Fatal(err)
-				}
-				w, err := tensor.New(name, info.Type, int(info.Shape[1]), int(info.Shape[0]), d)
-				if err != nil {
-					b.Fatal(err)
-				}
-				ws = append(ws, w)
-				size, ops = size+len(d), ops+2*w.Rows*w.Cols
-				maxCols, maxRows = max(maxCols, w.Cols), max(maxRows, w.Rows)
-			}
-			layers = append(layers, ws)
+	for _, ws := range steps {
+		for _, w := range ws {
+			size, ops = size+w.Bytes(), ops+2*w.Rows*w.Cols
+			maxCols, maxRows = max(maxCols, w.Cols), max(maxRows, w.Rows)
 		}
 	}
 	threads := goruntime.GOMAXPROCS(0)
@@ -82,7 +77,7 @@ func BenchmarkProducts(b *testing.B) {
 				out[i] = make([]float32, tokens*maxRows)
 			}
 			pass := func() error {
-				for _, ws := range layers {
+				for _, ws := range steps {
 					products := make([]tensor.Product, 0, len(out))
 					for i, w := range ws {
 						products = append(products, tensor.Product{Out: out[i][:tokens*w.Rows], Weight: w})
@@ -93,8 +88,9 @@ func BenchmarkProducts(b *testing.B) {
 			}
 			var took, share, peak []float64
 			for b.Loop() {
-				read := probe.Read(threads, sample)
-				limit := probe.Int8(threads).PerSecond
+				b.StopTimer()
+				read, limit := probe.Read(threads, sample), probe.Int8(threads).PerSecond
+				b.StartTimer()
 				begin := time.Now()
 				if err := c.Step(context.Background(), ex, pass); err != nil {
 					b.Fatal(err)

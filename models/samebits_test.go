@@ -60,16 +60,9 @@ func TestSameBits(t *testing.T) {
 
 // TestSameBitsRealModel is TestSameBits for a real model's shapes.
 func TestSameBitsRealModel(t *testing.T) {
-	path := os.Getenv("DUNLIN_TEST_MODEL")
-	if path == "" {
-		t.Skip("DUNLIN_TEST_MODEL is not set; `make test` fetches the model and sets it")
-	}
+	data := realModel(t)
 	if testing.Short() {
 		t.Skip("the real model is slow under -short")
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
 	}
 	sameBits(t, parse(t, data), 70, []circumstance{{1, 512, 2}, {1, 1, 1}, {2, 64, 2}, {7, 3, 3}, {16, 64, 2}, {32, 3, 4}})
 }

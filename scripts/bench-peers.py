@@ -173,7 +173,7 @@ def document(bench, rounds):
     yield f"- {datetime.date.today()}, {m['cpu']}, {m['processors']} processors, {bench.args.threads} threads, {platform.system()}, kernels `{m['kernels']}`"
     yield (f"- limits by dunlin's probe: int8 {lim['int8_gop_per_second']:.0f} GOP/s ({lim['int8_instruction']}), float32 "
            f"{lim['float32_gop_per_second']:.0f} GOP/s, plain read {lim['read_gb_per_second']:.1f} GB/s")
-    yield f"- dunlin {run([DUNLIN, 'version']).strip()}; " + "; ".join(f"{k} {v}" for k, v in sorted(bench.versions.items()))
+    yield f"- {run([DUNLIN, 'version']).strip()}; " + "; ".join(f"{k} {v}" for k, v in sorted(bench.versions.items()))
     yield "- model: SmolLM2-135M-Instruct in Q4_1; the other types were made from it by llama.cpp's `llama-quantize --allow-requantize`"
     yield ""
     yield f"Medians of {len(rounds)} rounds, with the least and the most. In each round all engines ran once, alternately, {REPEAT} measurements each; a ratio is of one round."

@@ -50,8 +50,11 @@ type work struct {
 	layerOps float64 // multiplications and additions of the layers
 	headOps  float64 // and of the output head
 	mapped   *pool.Handle
-	sample   []byte // what a plain read reads: as much of the mapped file
+	sample   []byte // what a plain read reads: as much of the mapped file, up to a bound
 }
+
+// maxSample is larger than the caches of all but a few machines.
+const maxSample = 256 << 20
 
 // workOf adds up the matrices of a file. The embedding is read row by row and
 // counts only where it is the output head too.
@@ -87,7 +90,7 @@ func workOf(path string) (w *work, err error) {
 		return nil, errors.Join(err, h.Close())
 	}
 	b := h.Bytes()
-	w.sample = b[len(b)-int(w.bytes):]
+	w.sample = b[len(b)-int(min(w.bytes, maxSample)):]
 	return w, nil
 }
 

@@ -32,7 +32,7 @@ const (
 //   - word: seq and parts of the newest job. Workers spin on it.
 //   - ticket, one for each worker: is it in a job, and what was the last job
 //     it can't enter any more.
-//   - cursor, one for each thread: the next chunk of its share, with the seq
+//   - cursor, one for each thread: how much of its share is taken, with the seq
 //     that this is about.
 //
 // The caller writes the job's fields, then word, and goes to work on its own share.

@@ -68,7 +68,7 @@ type slot struct {
 	// ticket is 2·seq when the thread is done with job seq, or was shut out of
 	// it, and 2·seq+1 while it is in the job.
 	ticket atomic.Uint64
-	cursor atomic.Uint64 // next chunk of the thread's share; see claim
+	cursor atomic.Uint64 // what is taken of the thread's share; see claim
 	_      [cacheLine - 24]byte
 
 	parker       // apart from the above: the caller only reads it

@@ -1,10 +1,11 @@
 package probe
 
 import (
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dunlin-go/dunlin/models/pool"
 )
 
 // Peak is the rate of one instruction on all threads together.
@@ -95,17 +96,16 @@ func Read(threads int, b []byte) float64 {
 	part := len(b) / threads / readUnit * readUnit
 	var faults atomic.Int64
 	took := together(threads, func(i int) {
-		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-		defer func() {
-			if recover() != nil {
-				faults.Add(1)
-			}
-		}()
 		mine := b[i*part : (i+1)*part]
-		for len(mine) > 0 {
-			n := min(call, len(mine))
-			read(&mine[0], n)
-			mine = mine[n:]
+		if pool.Guard(func() error {
+			for len(mine) > 0 {
+				n := min(call, len(mine))
+				read(&mine[0], n)
+				mine = mine[n:]
+			}
+			return nil
+		}) != nil {
+			faults.Add(1)
 		}
 	})
 	if faults.Load() > 0 {

