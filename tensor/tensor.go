@@ -21,7 +21,10 @@ type Tensor struct {
 }
 
 // kernelFormats are the dtypes that can be computed with, see [DType.Computes].
-var kernelFormats = map[DType]kernel.Format{F32: kernel.F32, F16: kernel.F16, Q8_0: kernel.Q8_0, Q4_1: kernel.Q4_1}
+var kernelFormats = map[DType]kernel.Format{
+	F32: kernel.F32, F16: kernel.F16, Q8_0: kernel.Q8_0, Q4_1: kernel.Q4_1,
+	Q4_0: kernel.Q4_0, Q5_0: kernel.Q5_0, IQ4NL: kernel.IQ4NL,
+}
 
 // New makes a tensor of rows x cols over data. It returns an error where the
 // dtype has no kernels, where a matrix's rows aren't whole blocks of 32

@@ -22,6 +22,19 @@ var quantAVX2 = [formats]quantKernels{
 		tile:   [tileTokens + 1]func(*mulArgs){1: tileQ41x1AVX2, tileQ41x2AVX2, tileQ41x3AVX2, tileQ41x4AVX2},
 		tokens: 4,
 	},
+	Q4_0:  signedAVX2(Q4_0),
+	Q5_0:  signedAVX2(Q5_0),
+	IQ4NL: signedAVX2(IQ4NL),
+}
+
+// signedAVX2 is for formats that have no unpacking of their own yet: portable Go
+// unpacks their rows to signed bytes, as Q8_0 has them.
+func signedAVX2(f Format) quantKernels {
+	return quantKernels{
+		unpack: func(p *mulArgs) { unpackSigned(f, p) },
+		tile:   [tileTokens + 1]func(*mulArgs){1: tileQ80x1AVX2, tileQ80x2AVX2, tileQ80x3AVX2, tileQ80x4AVX2},
+		tokens: 4,
+	}
 }
 
 func (avx2) mulQ(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, stride int, sc *Scratch) {

@@ -44,7 +44,11 @@ var quantAVX512 = [formats]quantKernels{
 }
 
 func (avx512) mulQ(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, stride int, sc *Scratch) {
-	quantAVX512[f].mul(f, w, k, lo, hi, a, out, stride, sc)
+	kn := &quantAVX512[f]
+	if kn.unpack == nil {
+		kn = &quantAVX2[f]
+	}
+	kn.mul(f, w, k, lo, hi, a, out, stride, sc)
 }
 
 var dotF32AVX512 = dotKernels{tokens: 6, by: [7]dotShape{

@@ -1,6 +1,9 @@
 package kernel
 
-import "math"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // generic is the portable implementation: the plainest Go there is for each
 // operation, and what the assembly is measured against. Products that must
@@ -91,17 +94,36 @@ func (generic) mulQ(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, s
 // unpackBlock reads a block of quantised weights.
 func unpackBlock(f Format, w []byte) (q [BlockLen]int8, d, m float32) {
 	d = readF16(w)
-	if f == Q4_1 {
+	switch f {
+	case Q4_1:
+		m = readF16(w[2:])
 		for i, c := range w[4:20] {
 			q[i], q[i+16] = int8(c&15), int8(c>>4)
 		}
-		return q, d, readF16(w[2:])
+	case Q4_0:
+		for i, c := range w[2:18] {
+			q[i], q[i+16] = int8(c&15)-8, int8(c>>4)-8
+		}
+	case Q5_0:
+		fifth := binary.LittleEndian.Uint32(w[2:])
+		for i, c := range w[6:22] {
+			q[i] = int8(c&15|byte(fifth>>i&1)<<4) - 16
+			q[i+16] = int8(c>>4|byte(fifth>>(i+16)&1)<<4) - 16
+		}
+	case IQ4NL:
+		for i, c := range w[2:18] {
+			q[i], q[i+16] = iq4nl[c&15], iq4nl[c>>4]
+		}
+	default: // Q8_0
+		for i, c := range w[2:34] {
+			q[i] = int8(c)
+		}
 	}
-	for i, c := range w[2:34] {
-		q[i] = int8(c)
-	}
-	return q, d, 0
+	return q, d, m
 }
+
+// iq4nl is what the nibbles of IQ4_NL stand for: kvalues_iq4nl of ggml-common.h.
+var iq4nl = [16]int8{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}
 
 func dot32(w *[BlockLen]int8, a []int8) (sum int32) {
 	for i, v := range a[:BlockLen] {
@@ -136,7 +158,10 @@ func (generic) dequantize(f Format, dst []float32, src []byte) {
 		for ; len(dst) > 0; dst, src = dst[BlockLen:], src[size:] {
 			q, d, m := unpackBlock(f, src[:size])
 			for i, v := range q {
-				dst[i] = float32(float32(v)*d) + m
+				dst[i] = float32(float32(v) * d)
+				if f == Q4_1 || f == Q8_0 {
+					dst[i] += m // for Q8_0 it makes -0 zero, as the vector kernels do
+				}
 			}
 		}
 	}

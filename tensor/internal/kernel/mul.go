@@ -13,7 +13,7 @@ func (s *Set) Quantize(a *Acts, x []float32, lo, hi int) {
 
 // MulQ sets out[t*stride+r] to the product of weight row r with token t, for
 // the rows [lo, hi) of w and all tokens of a. w holds whole rows of k elements
-// in format f, Q8_0 or Q4_1. Over the blocks b of a row, in ascending order,
+// in a quantised format. Over the blocks b of a row, in ascending order,
 // starting at zero, the accumulator becomes
 //
 //	fma(float32(dot(qw[b], qa[b])), dw[b]*da[b], acc)

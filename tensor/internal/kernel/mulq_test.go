@@ -8,7 +8,7 @@ import (
 	"github.com/dunlin-go/dunlin/internal/guard"
 )
 
-var quantised = []Format{Q8_0, Q4_1}
+var quantised = []Format{Q8_0, Q4_1, Q4_0, Q5_0, IQ4NL}
 
 // TestMulQ compares every set with portable Go, bit for bit, on memory that
 // faults outside the operands, and checks that nothing else is written.
@@ -67,7 +67,7 @@ func TestMulQ(t *testing.T) {
 func TestMulQExtremes(t *testing.T) {
 	const k, rows, n = 96, 19, 6
 	sc := NewScratch(k)
-	scaleBytes := [formats]int{Q8_0: 2, Q4_1: 4}
+	scaleBytes := [formats]int{Q8_0: 2, Q4_1: 4, Q4_0: 2, Q5_0: 2, IQ4NL: 2}
 	values := []byte{0x00, 0xff, 0x80, 0x7f, 0xf0, 0x0f} // int8 0, -1, -128, 127; nibbles 0 and 15
 	eachSet(t, func(t *testing.T, s *Set) {
 		r := newRand(t)

@@ -142,6 +142,22 @@ func (p *mulArgs) nextTokens(n int) {
 	p.q, p.scales, p.fix = unsafe.Add(p.q, BlockLen*n), unsafe.Add(p.scales, 4*n), unsafe.Add(p.fix, 4*n)
 }
 
+// unpackSigned fills the panel with a group of rows as signed bytes.
+func unpackSigned(f Format, p *mulArgs) {
+	size := blockBytes[f]
+	for r := range groupRows {
+		row := unsafe.Slice((*byte)(unsafe.Add(p.w, r*p.row)), p.row)
+		for b := range p.blocks {
+			q, d, _ := unpackBlock(f, row[b*size:][:size])
+			block := unsafe.Slice((*float32)(unsafe.Add(p.panel, 4*b*panelFloats)), panelFloats)
+			for j := range BlockLen / 4 {
+				*(*[4]int8)(unsafe.Pointer(&block[j*groupRows+r])) = [4]int8(q[4*j:])
+			}
+			block[BlockLen/4*groupRows+r] = d
+		}
+	}
+}
+
 // copyRows copies the rows [r, hi) of n tokens from a tile in scratch.
 func copyRows(out []float32, stride, r, hi int, tile []float32, t0, n int) {
 	for t := range n {
