@@ -90,17 +90,10 @@ func (b *bytePairs) spelled(id ID) bool {
 }
 
 func (b *bytePairs) encode(w *work, text string) error {
-	for len(text) > 0 {
-		n := b.pre.split(w, text)
-		if err := w.spend(n); err != nil {
-			return err
-		}
-		if err := b.piece(w, text[:n]); err != nil {
-			return err
-		}
-		text = text[n:]
+	if text == "" {
+		return nil
 	}
-	return nil
+	return cut(w, text, b.pre.stages, b)
 }
 
 func (b *bytePairs) piece(w *work, piece string) error {

@@ -13,8 +13,9 @@
 // A vocabulary names its algorithm (tokenizer.ggml.model) and, for byte-level
 // BPE, the rule that cuts text into pieces before merging
 // (tokenizer.ggml.pre). Both are looked up in a table: an algorithm is one file
-// and one line of models, a rule is one function and one line of
-// preTokenizers. The reference for ids is Hugging Face's tokenizers.
+// and one line of models, a rule is one line of pretokenizers.json, with the
+// regular expressions of the models' own tokenizers. The reference for ids is
+// Hugging Face's tokenizers.
 //
 // # Caveats
 //

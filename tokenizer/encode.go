@@ -115,7 +115,10 @@ type work struct {
 	room   int   // tokens that out may still take
 	spent  int   // steps since ctx was looked at
 	steps  int   // merges and moves in the queue, for tests of growth
-	priced int64 // bytes taken from budget
+	total  int   // what was spent, for the same
+	priced int64 // bytes taken from budget for the longest piece
+	extra  int64 // bytes taken from it for other arrays
+	err    error // what spend reports from now on
 	arrays
 }
 
@@ -126,16 +129,17 @@ type arrays struct {
 	ranks      []uint32 // of each token with its right neighbour
 	next, prev []int32  // the list of tokens
 	queue      []uint64
+	retries    []retry // of a pattern
 }
 
 var scratch = sync.Pool{New: func() any { return new(work) }}
 
 // release gives the memory back; what a very long piece took isn't kept.
 func (w *work) release() {
-	if w.priced > 0 {
-		w.budget.Release(budget.Scratch, w.priced)
+	if w.priced+w.extra > 0 {
+		w.budget.Release(budget.Scratch, w.priced+w.extra)
 	}
-	if cap(w.ids) > freePiece {
+	if cap(w.ids) > freePiece || cap(w.retries) > freePiece {
 		w.arrays = arrays{}
 	}
 	*w = work{arrays: w.arrays}
@@ -155,15 +159,37 @@ func (w *work) add(ids ...ID) error {
 // spend counts n steps and looks at the context when it is time. After an error
 // each further call reports it too.
 func (w *work) spend(n int) error {
+	w.total += n
 	if w.spent += n; w.spent < pollSteps {
 		return nil
 	}
 	return w.poll()
 }
 
+// failed reports whether spend has reported an error, which it does again.
+func (w *work) failed() bool { return w.spent >= pollSteps && w.poll() != nil }
+
+// fail makes spend report the error from now on.
+func (w *work) fail(err error) { w.err, w.spent = err, pollSteps }
+
+// reserve takes bytes from the budget until release.
+func (w *work) reserve(bytes int64) error {
+	if w.budget == nil {
+		return nil
+	}
+	if err := w.budget.Reserve(budget.Scratch, bytes); err != nil {
+		return err
+	}
+	w.extra += bytes
+	return nil
+}
+
 // poll looks at the context.
 func (w *work) poll() error {
-	err := w.ctx.Err()
+	err := w.err
+	if err == nil {
+		err = w.ctx.Err()
+	}
 	if err == nil {
 		w.spent = 0
 	} else {

@@ -1,154 +1,145 @@
 package tokenizer
 
-import "fmt"
+import (
+	_ "embed" // pretokenizers.json
+	"encoding/json"
+	"fmt"
+	"sync"
+	"unicode/utf8"
+)
 
 // preTokenizer cuts text into the pieces that are merged each for itself.
 type preTokenizer struct {
-	// split is the length of the first piece of a text that isn't empty. It
-	// looks at that piece and at most the white space after it, so cutting a
-	// whole text takes linear time. Once w's context is done, any length will
-	// do: the next step of w reports it.
-	split func(w *work, text string) int
+	// stages cut one after the other, each the pieces of the one before.
+	stages []stage
 	// whole: a piece that is a token is not merged but taken.
 	whole bool
 	// addBOS: Encode adds BOS where the file doesn't say.
 	addBOS bool
 }
 
-// preTokenizers is the rule for each name of tokenizer.ggml.pre. The rules are
-// regular expressions in the models' own tokenizers, given at each function.
-var preTokenizers = map[string]preTokenizer{
-	"gpt-2":     {split: splitGPT2},
-	"llama-bpe": {split: splitLlama3, whole: true, addBOS: true},
-	"refact":    {split: splitDigitsGPT2},
-	"smollm":    {split: splitDigitsGPT2},
-	"starcoder": {split: splitDigitsGPT2},
+// stage cuts a text at both ends of each match of a pattern. What lies between
+// the matches is a piece too.
+type stage struct {
+	pattern *pattern
+	// threes cuts a piece of digits instead, into groups of three from its end.
+	threes bool
+}
+
+// encoder takes the pieces of a text in their order.
+type encoder interface {
+	piece(w *work, text string) error
+}
+
+// cut cuts text into pieces for enc.
+func cut(w *work, text string, stages []stage, enc encoder) error {
+	if len(stages) == 0 {
+		if err := w.spend(len(text)); err != nil {
+			return err
+		}
+		return enc.piece(w, text)
+	}
+	s, next := stages[0], stages[1:]
+	if s.threes {
+		return cutThrees(w, text, next, enc)
+	}
+	for len(text) > 0 {
+		start, end := s.pattern.find(w, text)
+		for _, piece := range [...]string{text[:start], text[start:end]} {
+			if piece == "" {
+				continue
+			}
+			if err := cut(w, piece, next, enc); err != nil {
+				return err
+			}
+		}
+		if err := w.spend(1); err != nil {
+			return err
+		}
+		text = text[end:]
+	}
+	return nil
+}
+
+func cutThrees(w *work, text string, next []stage, enc encoder) error {
+	count := 0
+	for _, r := range text {
+		if digits>>categoryOf(r)&1 == 0 {
+			return cut(w, text, next, enc)
+		}
+		count++
+	}
+	if err := w.spend(len(text)); err != nil {
+		return err
+	}
+	for size := (count-1)%3 + 1; len(text) > 0; size = 3 {
+		n := 0
+		for range size {
+			_, m := utf8.DecodeRuneInString(text[n:])
+			n += m
+		}
+		if err := cut(w, text[:n], next, enc); err != nil {
+			return err
+		}
+		text = text[n:]
+	}
+	return nil
+}
+
+// rules is every rule with the names that GGUF files have for it: the patterns
+// are those of the models' own tokenizers, cut one after the other; "threes" is
+// stage.threes.
+//
+//go:embed pretokenizers.json
+var rules []byte
+
+type rule struct {
+	Names []string // of tokenizer.ggml.pre
+	Split []string
+	Whole bool
+	BOS   bool
+}
+
+// preTokenizers is the rule for each name.
+var preTokenizers = sync.OnceValue(func() map[string]func() (preTokenizer, error) {
+	var all []rule
+	if err := json.Unmarshal(rules, &all); err != nil {
+		panic(err) // the file is a part of the program
+	}
+	byName := make(map[string]func() (preTokenizer, error))
+	for _, r := range all {
+		compiled := sync.OnceValues(r.compile)
+		for _, name := range r.Names {
+			byName[name] = compiled
+		}
+	}
+	return byName
+})
+
+func (r rule) compile() (preTokenizer, error) {
+	pre := preTokenizer{whole: r.Whole, addBOS: r.BOS}
+	for _, text := range r.Split {
+		if text == "threes" {
+			pre.stages = append(pre.stages, stage{threes: true})
+			continue
+		}
+		p, err := compilePattern(text)
+		if err != nil {
+			return pre, err
+		}
+		pre.stages = append(pre.stages, stage{pattern: p})
+	}
+	return pre, nil
 }
 
 func preTokenizerFor(name string) (preTokenizer, error) {
-	p, ok := preTokenizers[name]
+	compile, ok := preTokenizers()[name]
 	switch {
 	case ok:
-		return p, nil
+		return compile()
 	case name == "":
-		return p, fmt.Errorf("%w: tokenizer.ggml.pre is missing, so the pre-tokenizer isn't known", ErrUnsupported)
+		return preTokenizer{}, fmt.Errorf("%w: tokenizer.ggml.pre is missing, so the pre-tokenizer isn't known", ErrUnsupported)
 	default:
-		return p, fmt.Errorf("%w: pre-tokenizer %s", ErrUnsupported, quote(name))
+		return preTokenizer{}, fmt.Errorf("%w: pre-tokenizer %s", ErrUnsupported, quote(name))
 	}
-}
-
-// newlines is where the CRs and LFs that begin at text[i:] end.
-func newlines(text string, i int) int {
-	for i < len(text) && (text[i] == '\n' || text[i] == '\r') {
-		i++
-	}
-	return i
-}
-
-// splitGPT2 is 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-func splitGPT2(w *work, text string) int { return gpt2(w, text, false) }
-
-// splitDigitsGPT2 takes each \p{N} out as a piece of its own, then applies
-// splitGPT2 to each text between them.
-func splitDigitsGPT2(w *work, text string) int { return gpt2(w, text, true) }
-
-// gpt2 treats a number, with digits, as the end of the text before it.
-func gpt2(w *work, text string, digits bool) int {
-	if n := contraction(text, false); n > 0 {
-		return n
-	}
-	k, n := classAt(text)
-	if digits && k == number {
-		return n
-	}
-	if text[0] == ' ' && len(text) > 1 {
-		var m int
-		k, m = classAt(text[1:])
-		n += m
-	}
-	if k != space && (!digits || k != number) {
-		return run(w, text, n, k)
-	}
-	end, last := blank(w, text)
-	if end == len(text) || last == 0 {
-		return end
-	}
-	if k, _ := classAt(text[end:]); digits && k == number {
-		return end
-	}
-	return last
-}
-
-// splitLlama3 is (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
-// ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
-func splitLlama3(w *work, text string) int {
-	if n := contraction(text, true); n > 0 {
-		return n
-	}
-	k, n := classAt(text)
-	switch {
-	case k == letter:
-		return run(w, text, n, letter)
-	case k == number:
-		for count := 1; count < 3 && n < len(text); count++ {
-			k, m := classAt(text[n:])
-			if k != number {
-				break
-			}
-			n += m
-		}
-		return n
-	case n < len(text) && text[0] != '\r' && text[0] != '\n':
-		next, m := classAt(text[n:])
-		if next == letter {
-			return run(w, text, n+m, letter)
-		}
-		if text[0] == ' ' && next == symbol {
-			return newlines(text, run(w, text, n+m, symbol))
-		}
-	}
-	if k == symbol {
-		return newlines(text, run(w, text, n, symbol))
-	}
-	end, last := blank(w, text)
-	for i := end - 1; i >= 0; i-- {
-		if text[i] == '\n' || text[i] == '\r' {
-			return i + 1
-		}
-	}
-	if end < len(text) && last > 0 {
-		return last
-	}
-	return end
-}
-
-// contraction is the length of 's, 't, 're, 've, 'm, 'll or 'd at the beginning
-// of text, or 0. With fold the letters match as (?i) in Unicode does, where s is
-// also U+017F.
-func contraction(text string, fold bool) int {
-	if len(text) < 2 || text[0] != '\'' {
-		return 0
-	}
-	if fold && len(text) >= 3 && text[1:3] == "ſ" {
-		return 3
-	}
-	lower := func(c byte) byte {
-		if fold && c >= 'A' && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		return c
-	}
-	a := lower(text[1])
-	switch a {
-	case 's', 't', 'm', 'd':
-		return 2
-	}
-	if len(text) < 3 {
-		return 0
-	}
-	b := lower(text[2])
-	if (a == 'r' || a == 'v') && b == 'e' || a == 'l' && b == 'l' {
-		return 3
-	}
-	return 0
 }

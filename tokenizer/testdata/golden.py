@@ -4,13 +4,16 @@ Needs the packages gguf and tokenizers.
 
   golden.py vocab FILE.gguf OUT.vocab.json.gz
   golden.py cases FILE.gguf PRE OUT.cases.json TEXTS.json     a list of texts
+  golden.py llamacpp FILE.gguf OUT.cases.json         the texts and ids beside llama.cpp's vocabularies
   golden.py fuzz  FILE.gguf PRE OUT.cases.json COUNT SEED     random texts
+  golden.py pieces OUT.pieces.json COUNT SEED [NAME...]       how all rules, or those, cut random texts
 
 README.md says what the files hold; PRE is a name of tokenizer.ggml.pre.
 """
 
 import gzip
 import json
+import pathlib
 import random
 import re
 import sys
@@ -44,21 +47,34 @@ def write_vocab(path, out):
         f.write(gzip.compress(text.encode(), 9, mtime=0))
 
 
-LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+with open(pathlib.Path(__file__).parent.parent / "pretokenizers.json", encoding="utf-8") as rules:
+    RULES = {name: rule for rule in json.load(rules) for name in rule["names"]}
+
+
+def pre_tokenizer(pre):
+    """The models' own pre-tokenizers, most of which are patterns."""
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    if pre == "gpt-2":
+        return byte_level
+    if pre == "smollm":
+        return pre_tokenizers.Sequence([digits, byte_level])
+    if pre == "falcon":
+        return pre_tokenizers.Sequence([pre_tokenizers.Punctuation("contiguous"), byte_level,
+                                        pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), "isolated")])
+    patterns = RULES[pre]["split"]
+    if patterns[:2] == [r"\d+\b", "threes"]:
+        patterns = [r"\d{1,3}(?=(?:\d{3})*\b)", *patterns[2:]]
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(p), "isolated") for p in patterns]
+                                   + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def tokenizer(path, pre, special):
     r = GGUFReader(path)
     tokens, types = field(r, "tokens"), field(r, "token_type")
     t = Tokenizer(models.BPE({s: i for i, s in enumerate(tokens)}, [tuple(m.split(" ")) for m in field(r, "merges")],
-                             ignore_merges=pre == "llama-bpe"))
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre != "llama-bpe")
-    t.pre_tokenizer = {
-        "gpt-2": byte_level,
-        "smollm": pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level]),
-        "llama-bpe": pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(LLAMA3), "isolated"), byte_level]),
-    }[pre]
+                             ignore_merges=RULES[pre].get("whole", False)))
+    t.pre_tokenizer = pre_tokenizer(pre)
     if special:
         t.add_special_tokens([AddedToken(tokens[i], special=True, normalized=False) for i, k in enumerate(types) if k == 3])
     return t
@@ -72,10 +88,22 @@ def write_cases(path, pre, out, texts):
         ids = special.encode(text).ids
         if ids != cases[-1]["ids"]:
             cases.append({"text": text, "special": True, "ids": ids})
+    write(out, pre, cases)
+
+
+def write(out, pre, cases):
     with open(out, "w", encoding="utf-8") as f:
         f.write('{"pre":' + json.dumps(pre) + ',"cases":[\n')
         f.write(",\n".join(json.dumps(c, separators=(",", ":")) for c in cases))
         f.write("\n]}\n")
+
+
+def write_llamacpp(path, out):
+    with open(path + ".inp", encoding="utf-8", newline="") as f:
+        texts = f.read().split("\n__ggml_vocab_test__\n")
+    with open(path + ".out", encoding="utf-8") as f:
+        ids = [[int(i) for i in line.split()] for line in f.read().split("\n")]
+    write(out, field(GGUFReader(path), "pre"), [{"text": t, "ids": i} for t, i in zip(texts, ids)])
 
 
 def random_text(rng, snippets):
@@ -100,24 +128,44 @@ def random_text(rng, snippets):
     return text.replace(" ", "  ") if rng.random() < 0.2 else text
 
 
-def random_texts(path, count, seed):
-    r, rng = GGUFReader(path), random.Random(seed)
-    control = [s for s, k in zip(field(r, "tokens"), field(r, "token_type")) if k == 3]
+def control_tokens(path):
+    r = GGUFReader(path)
+    return [s for s, k in zip(field(r, "tokens"), field(r, "token_type")) if k == 3]
+
+
+def random_texts(control, count, seed):
+    rng = random.Random(seed)
     snippets = ["'s", "'S", "'ll", "'\u017f", "'re", " the", " a", "ing", "Hello", " world", "\n\n", "   ", "\r\n", "...", "!?",
                 "\u0301", "\u200d", "\U0001f469\u200d\U0001f680", "\U0001f600", "\u4f60\u597d", "\ud55c\uad6d", " \u0438", "e\u0301", "<|", "|>"]
+    snippets += ["12345", "1234abc", "HeLLo", "WORLD", "x=y", "don't", "a/b\r\n", " \n \n", "\u3042\u30a2", "\u0e01\u0e33", "\u0939\u093f"]
     return [random_text(rng, snippets + rng.sample(control, 1)) for _ in range(count)]
 
 
+def write_pieces(out, count, seed, *names):
+    texts = random_texts(["<|im_end|>"], int(count), int(seed))
+    rules = {}
+    for name in names or [rule["names"][0] for rule in {id(r): r for r in RULES.values()}.values()]:
+        pre = pre_tokenizer(name)
+        # The pieces are spelled in the byte-level alphabet, a character a byte.
+        rules[name] = [[len(piece) for piece, _ in pre.pre_tokenize_str(text)] for text in texts]
+    with open(out, "w", encoding="utf-8") as f:
+        json.dump({"texts": texts, "lengths": rules}, f, separators=(",", ":"))
+
+
 def main(command, path, *args):
-    if command == "vocab":
+    if command == "pieces":
+        write_pieces(path, *args)
+    elif command == "vocab":
         write_vocab(path, *args)
     elif command == "cases":
         pre, out, texts = args
         with open(texts, encoding="utf-8") as f:
             write_cases(path, pre, out, json.load(f))
+    elif command == "llamacpp":
+        write_llamacpp(path, *args)
     elif command == "fuzz":
         pre, out, count, seed = args
-        write_cases(path, pre, out, random_texts(path, int(count), int(seed)))
+        write_cases(path, pre, out, random_texts(control_tokens(path), int(count), int(seed)))
 
 
 if __name__ == "__main__":

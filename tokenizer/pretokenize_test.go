@@ -1,0 +1,225 @@
+package tokenizer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
+)
+
+// pieceLengths notes the lengths of the pieces that it is given.
+type pieceLengths []int
+
+func (p *pieceLengths) piece(_ *work, text string) error {
+	*p = append(*p, len(text))
+	return nil
+}
+
+// TestPieces compares with how Hugging Face's tokenizers cut random texts by the
+// patterns of each rule.
+func TestPieces(t *testing.T) {
+	for _, dir := range vocabDirs() {
+		files, err := filepath.Glob(filepath.Join(dir, "*.pieces.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range files {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var file struct {
+				Texts   []string
+				Lengths map[string][][]int
+			}
+			if err := json.Unmarshal(data, &file); err != nil {
+				t.Fatal(err)
+			}
+			for name, lengths := range file.Lengths {
+				t.Run(name, func(t *testing.T) { testPieces(t, name, file.Texts, lengths) })
+			}
+		}
+	}
+}
+
+func testPieces(t *testing.T, name string, texts []string, lengths [][]int) {
+	pre, err := preTokenizerFor(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := 0
+	for i, text := range texts {
+		var got pieceLengths
+		if err := cut(&work{ctx: t.Context()}, text, pre.stages, &got); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got, lengths[i]) {
+			if failed++; failed > 5 {
+				t.Fatal("and more")
+			}
+			t.Errorf("%q: want %d, have %d", text, lengths[i], got)
+		}
+	}
+	t.Logf("%d texts", len(texts))
+}
+
+// TestRules: each rule of the table compiles, and no name has two.
+func TestRules(t *testing.T) {
+	var all []rule
+	if err := json.Unmarshal(rules, &all); err != nil {
+		t.Fatal(err)
+	}
+	names := 0
+	for _, r := range all {
+		if _, err := r.compile(); err != nil {
+			t.Errorf("%s: %v", r.Names[0], err)
+		}
+		names += len(r.Names)
+	}
+	if names != len(preTokenizers()) {
+		t.Errorf("%d names, %d of them different", names, len(preTokenizers()))
+	}
+}
+
+// TestPatternRefused: what the dialect doesn't have is refused by name.
+func TestPatternRefused(t *testing.T) {
+	for _, pattern := range []string{
+		"", "a*", "a|", "(a", "a)", "[a", "[a[b]]", "a+?", "(?<=a)b", "(?<!a)b", "(?<x>a)", `\p{Klingon}`, `\x41`, `\1`, "a{2000}", "a{3,1}", "*a", "(a*)*", "(a|b?)+x", `[\s-z]`,
+		"(?>a)", "a**", `\`, "[^a&&[b]]", "[a&&[b]c]", "\xff", strings.Repeat("(", 40) + "a" + strings.Repeat(")", 40),
+		strings.Repeat("a|", 64) + "a", "(?:(?:ab){500}){500}", strings.Repeat("a", maxPatternBytes+1),
+	} {
+		if _, err := compilePattern(pattern); !errors.Is(err, ErrUnsupported) {
+			t.Errorf("%.60q: %v", pattern, err)
+		}
+	}
+}
+
+// TestPatternMatch: pieces of the dialect that no rule has.
+func TestPatternMatch(t *testing.T) {
+	for _, tt := range []struct {
+		pattern, text string
+		start, end    int
+	}{
+		{"b+", "aabbb", 2, 5},
+		{"(?:ab)+c", "ababxababc", 5, 10},
+		{"(?:ab){2,3}", "abababab", 0, 6},
+		{"(?:ab){2}b", "abababb", 2, 7},
+		{"a{2,}", "baaa", 1, 4},
+		{"^b|a$", "bab", 0, 1},
+		{"b$", "bab", 2, 3},
+		{`\w+\b`, "-ab_1 ", 1, 5},
+		{`a\b.`, "aba-", 2, 4},
+		{"[^a]b", "ab\u00e9b", 2, 5},
+		{`\P{L}\S\D\W`, "a1x!!", 1, 5},
+		{"(?i:\u00e9K)", "\u00c9k", 0, 3},
+		{"(?i:k)", "\u212a", 0, 3},
+		{"a(?=b)", "acab", 2, 3},
+		{"a(?!b)", "abac", 2, 3},
+		{"(?:a|ab)(?:c|bcd)", "abcd", 0, 4},
+		{"a++a", "aaaa", 4, 4},
+		{"[]a]+", "x]a", 1, 3},
+		{`[a\-z-]+`, "b-z", 1, 3},
+		{`\p{Greek}+`, "a\u03b1\u03b2", 1, 5},
+		{`[\p{L}&&[^\p{Han}]]+`, "\u4e00ab", 3, 5},
+		{"x", "\xff\xfex", 2, 3},
+		{`[^x]`, "\xff", 0, 1},
+	} {
+		p, err := compilePattern(tt.pattern)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		w := &work{ctx: t.Context()}
+		if start, end := p.find(w, tt.text); start != tt.start || end != tt.end || len(w.retries) > 0 {
+			t.Errorf("%q in %q: want %d to %d, have %d to %d", tt.pattern, tt.text, tt.start, tt.end, start, end)
+		}
+	}
+}
+
+// TestCutGrowth: each rule cuts a long text of one kind in steps that grow like
+// its length, also where a match fails at the end of a long run.
+func TestCutGrowth(t *testing.T) {
+	const n = 1 << 15
+	var all []rule
+	if err := json.Unmarshal(rules, &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range all {
+		name := r.Names[0]
+		pre, err := preTokenizerFor(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, unit := range []string{"a", "A", "aA", " ", "\n", " \n", "7", "\U0001f600", "\u4e00", "e\u0301", "'", "!", "a ", "7a", "\xff", "\u0e33"} {
+			text := strings.Repeat(unit, n/len(unit)) + "x"
+			w := &work{ctx: t.Context()}
+			var got pieceLengths
+			if err := cut(w, text, pre.stages, &got); err != nil {
+				t.Fatal(err)
+			}
+			if w.total > 20*len(text) {
+				t.Errorf("%s: %d steps for %d bytes of %q", name, w.total, len(text), unit)
+			}
+		}
+	}
+}
+
+// TestPatternBudget: what a pattern notes while it looks for a match is priced,
+// and looking is cancelled with the context.
+func TestPatternBudget(t *testing.T) {
+	p, err := compilePattern("(?:ab|a)+c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Repeat("ab", 1<<18)
+	b := budget.New(1 << 20)
+	w := &work{ctx: t.Context(), budget: b}
+	p.find(w, text)
+	if err := w.spend(1); !errors.Is(err, budget.ErrExceeded) {
+		t.Errorf("%v after %d choices", err, cap(w.retries))
+	}
+	w.release()
+	if b.Used() != 0 {
+		t.Errorf("%d bytes are still charged", b.Used())
+	}
+	w = &work{ctx: &countdown{t.Context(), 3}}
+	p.find(w, text)
+	if err := w.spend(1); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// FuzzPattern: any pattern is compiled or refused, and finds what it finds in
+// any text within it.
+func FuzzPattern(f *testing.F) {
+	var all []rule
+	if err := json.Unmarshal(rules, &all); err != nil {
+		f.Fatal(err)
+	}
+	for _, r := range all {
+		for _, pattern := range r.Split {
+			f.Add(pattern, "It's 1234 \r\n\u00e9\u4f60\xff")
+		}
+	}
+	f.Add("(?:a|ab)+(?=c{2,3})|^[^x&&[a-z]]++$", "ababcc")
+	f.Fuzz(func(t *testing.T, pattern, text string) {
+		p, err := compilePattern(pattern)
+		if err != nil {
+			if !errors.Is(err, ErrUnsupported) {
+				t.Fatal(err)
+			}
+			return
+		}
+		w := &work{ctx: &countdown{t.Context(), 10}}
+		start, end := p.find(w, text)
+		if start < 0 || end < start || end > len(text) || w.spend(1) == nil && start == end && start < len(text) {
+			t.Fatalf("%q finds %d to %d in %d bytes", pattern, start, end, len(text))
+		}
+	})
+}
