@@ -141,7 +141,7 @@ func TestRefused(t *testing.T) {
 		{"a head of another size", withTensor(plain, "output.weight", tensor.F32, []uint64{64, 32}, f32(64*32)), models.ErrInvalid, `"output.weight" has the shape [64 32]`},
 		{"a turned matrix", changed("blk.0.ffn_up.weight", func(t *testmodel.Tensor) { slices.Reverse(t.Shape) }), models.ErrInvalid, `"blk.0.ffn_up.weight" has the shape [128 64], the configuration says [64 128]`},
 		{"a norm in F16", changed("output_norm.weight", func(t *testmodel.Tensor) { t.Type, t.Data = tensor.F16, make([]byte, 128) }), models.ErrUnsupported, `"output_norm.weight" has weights of type F16`},
-		{"weights in Q5_1", changed("blk.0.attn_q.weight", func(t *testmodel.Tensor) { t.Type, t.Data = tensor.Q5_1, make([]byte, 64*2*24) }), models.ErrUnsupported, "of type Q5_1"},
+		{"weights in Q8_1", changed("blk.0.attn_q.weight", func(t *testmodel.Tensor) { t.Type, t.Data = tensor.Q8_1, make([]byte, 64*2*36) }), models.ErrUnsupported, "of type Q8_1"},
 		{"rows of half a block", testmodel.Llama(testmodel.Config{Layers: 1, Embedding: 48, Heads: 3, KVHeads: 1}), models.ErrUnsupported, "only multiples of 32"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

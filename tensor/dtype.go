@@ -53,16 +53,16 @@ type format struct {
 }
 
 var formats = map[DType]format{
-	F32: {"F32", 1, 4, true}, F16: {"F16", 1, 2, true}, BF16: {"BF16", 1, 2, false}, F64: {"F64", 1, 8, false},
+	F32: {"F32", 1, 4, true}, F16: {"F16", 1, 2, true}, BF16: {"BF16", 1, 2, true}, F64: {"F64", 1, 8, false},
 	I8: {"I8", 1, 1, false}, I16: {"I16", 1, 2, false}, I32: {"I32", 1, 4, false}, I64: {"I64", 1, 8, false},
-	Q4_0: {"Q4_0", 32, 18, true}, Q4_1: {"Q4_1", 32, 20, true}, Q5_0: {"Q5_0", 32, 22, true}, Q5_1: {"Q5_1", 32, 24, false},
+	Q4_0: {"Q4_0", 32, 18, true}, Q4_1: {"Q4_1", 32, 20, true}, Q5_0: {"Q5_0", 32, 22, true}, Q5_1: {"Q5_1", 32, 24, true},
 	Q8_0: {"Q8_0", 32, 34, true}, Q8_1: {"Q8_1", 32, 36, false},
-	Q2_K: {"Q2_K", 256, 84, false}, Q3_K: {"Q3_K", 256, 110, false}, Q4_K: {"Q4_K", 256, 144, false},
-	Q5_K: {"Q5_K", 256, 176, false}, Q6_K: {"Q6_K", 256, 210, false}, Q8_K: {"Q8_K", 256, 292, false},
+	Q2_K: {"Q2_K", 256, 84, true}, Q3_K: {"Q3_K", 256, 110, true}, Q4_K: {"Q4_K", 256, 144, true},
+	Q5_K: {"Q5_K", 256, 176, true}, Q6_K: {"Q6_K", 256, 210, true}, Q8_K: {"Q8_K", 256, 292, false},
 	IQ2XXS: {"IQ2_XXS", 256, 66, false}, IQ2XS: {"IQ2_XS", 256, 74, false}, IQ3XXS: {"IQ3_XXS", 256, 98, false},
 	IQ1S: {"IQ1_S", 256, 50, false}, IQ4NL: {"IQ4_NL", 32, 18, true}, IQ3S: {"IQ3_S", 256, 110, false},
-	IQ2S: {"IQ2_S", 256, 82, false}, IQ4XS: {"IQ4_XS", 256, 136, false}, IQ1M: {"IQ1_M", 256, 56, false},
-	TQ1_0: {"TQ1_0", 256, 54, false}, TQ2_0: {"TQ2_0", 256, 66, false}, MXFP4: {"MXFP4", 32, 17, false},
+	IQ2S: {"IQ2_S", 256, 82, false}, IQ4XS: {"IQ4_XS", 256, 136, true}, IQ1M: {"IQ1_M", 256, 56, false},
+	TQ1_0: {"TQ1_0", 256, 54, false}, TQ2_0: {"TQ2_0", 256, 66, false}, MXFP4: {"MXFP4", 32, 17, true},
 }
 
 // String is the format's name in GGUF, or its number where it has none.

@@ -22,8 +22,10 @@ type Tensor struct {
 
 // kernelFormats are the dtypes that can be computed with, see [DType.Computes].
 var kernelFormats = map[DType]kernel.Format{
-	F32: kernel.F32, F16: kernel.F16, Q8_0: kernel.Q8_0, Q4_1: kernel.Q4_1,
-	Q4_0: kernel.Q4_0, Q5_0: kernel.Q5_0, IQ4NL: kernel.IQ4NL,
+	F32: kernel.F32, F16: kernel.F16, BF16: kernel.BF16,
+	Q8_0: kernel.Q8_0, Q4_0: kernel.Q4_0, Q4_1: kernel.Q4_1, Q5_0: kernel.Q5_0, Q5_1: kernel.Q5_1,
+	Q2_K: kernel.Q2K, Q3_K: kernel.Q3K, Q4_K: kernel.Q4K, Q5_K: kernel.Q5K, Q6_K: kernel.Q6K,
+	IQ4NL: kernel.IQ4NL, IQ4XS: kernel.IQ4XS, MXFP4: kernel.MXFP4,
 }
 
 // New makes a tensor of rows x cols over data. It returns an error where the

@@ -63,7 +63,7 @@ func TestNewRefuses(t *testing.T) {
 		bytes      int
 		want       string
 	}{
-		{Q4_K, 1, 256, 144, "Q4_K are not supported"},
+		{IQ1S, 1, 256, 50, "IQ1_S are not supported"},
 		{DType(99), 1, 32, 32, "type 99 are not supported"},
 		{F32, 2, 33, 2 * 33 * 4, "only multiples of 32"},
 		{Q8_0, 1, 40, 34, "not whole blocks"},

@@ -20,7 +20,6 @@ type pattern struct {
 	starts []int32               // where each alternative begins in prog
 	first  [utf8.RuneSelf]uint64 // the alternatives that may begin with the character
 	other  uint64                // those that may begin with one beyond ASCII
-	empty  uint64                // those that may match nothing
 	run    int                   // the set whose run the only alternative begins with, or -1
 }
 

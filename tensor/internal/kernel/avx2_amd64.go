@@ -9,52 +9,61 @@ import "unsafe"
 // the same bits.
 type avx2 struct{ generic }
 
-var quantAVX2 = [formats]quantKernels{
-	Q8_0: {
-		direct: [tileTokens + 1]func(*mulArgs){1: streamQ80AVX2},
-		unpack: unpackQ80AVX2,
-		tile:   [tileTokens + 1]func(*mulArgs){1: tileQ80x1AVX2, tileQ80x2AVX2, tileQ80x3AVX2, tileQ80x4AVX2},
-		tokens: 4,
-	},
-	Q4_1: {
-		direct: [tileTokens + 1]func(*mulArgs){1: streamQ41AVX2},
-		unpack: unpackQ41AVX2,
-		tile:   [tileTokens + 1]func(*mulArgs){1: tileQ41x1AVX2, tileQ41x2AVX2, tileQ41x3AVX2, tileQ41x4AVX2},
-		tokens: 4,
-	},
-	Q4_0:  signedAVX2(Q4_0),
-	Q5_0:  signedAVX2(Q5_0),
-	IQ4NL: signedAVX2(IQ4NL),
+// tilesAVX2 are the kernels that multiply panels of each kind.
+var tilesAVX2 = map[kind][tileTokens + 1]func(*mulArgs){
+	nibbles: {1: tileQ41x1AVX2, tileQ41x2AVX2, tileQ41x3AVX2, tileQ41x4AVX2},
+	wide:    {1: tileWidex1AVX2, tileWidex2AVX2, tileWidex3AVX2, tileWidex4AVX2},
+	signed:  {1: tileQ80x1AVX2, tileQ80x2AVX2, tileQ80x3AVX2, tileQ80x4AVX2},
+	halves:  {1: tileHalvesx1AVX2, tileHalvesx2AVX2, tileHalvesx3AVX2, tileHalvesx4AVX2},
 }
 
-// signedAVX2 is for formats that have no unpacking of their own yet: portable Go
-// unpacks their rows to signed bytes, as Q8_0 has them.
-func signedAVX2(f Format) quantKernels {
-	return quantKernels{
-		unpack: func(p *mulArgs) { unpackSigned(f, p) },
-		tile:   [tileTokens + 1]func(*mulArgs){1: tileQ80x1AVX2, tileQ80x2AVX2, tileQ80x3AVX2, tileQ80x4AVX2},
-		tokens: 4,
-	}
+// unpackAVX2 unpacks the formats of one plane.
+var unpackAVX2 = map[Format]func(*mulArgs){
+	Q8_0: unpackQ80AVX2, Q4_0: unpackQ40AVX2, Q4_1: unpackQ41AVX2, Q5_0: unpackQ50AVX2, Q5_1: unpackQ51AVX2,
+	Q3K: unpackQ3KAVX2, Q4K: unpackQ4KAVX2, Q5K: unpackQ5KAVX2, Q6K: unpackQ6KAVX2,
+	IQ4NL: unpackIQ4NLAVX2, IQ4XS: unpackIQ4XSAVX2, MXFP4: unpackMXFP4AVX2,
 }
+
+// quantAVX2 is every quantised format.
+var quantAVX2 = func() (all [formats]quantKernels) {
+	for f := Format(0); f < formats; f++ {
+		l := &layouts[f]
+		if l.kind == plain {
+			continue
+		}
+		all[f] = quantKernels{tile: tilesAVX2[l.kind], tokens: 4}
+		for plane := range max(1, l.planes) {
+			unpack := func(p *mulArgs) { unpackInto(f, plane, p) }
+			if fast := unpackAVX2[f]; fast != nil {
+				unpack = fast
+			}
+			all[f].unpack = append(all[f].unpack, unpack)
+		}
+	}
+	all[Q8_0].direct[1], all[Q4_1].direct[1] = streamQ80AVX2, streamQ41AVX2
+	return all
+}()
 
 func (avx2) mulQ(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, stride int, sc *Scratch) {
 	quantAVX2[f].mul(f, w, k, lo, hi, a, out, stride, sc)
 }
 
-var dotF32AVX2 = dotKernels{tokens: 3, by: [7]dotShape{
-	1: {8, dotF32r8t1AVX2, dotF32r1t1AVX2},
-	2: {4, dotF32r4t2AVX2, dotF32r1t2AVX2},
-	3: {4, dotF32r4t3AVX2, dotF32r1t3AVX2},
-}}
-
-var dotF16AVX2 = dotKernels{tokens: 3, by: [7]dotShape{
-	1: {8, dotF16r8t1AVX2, dotF16r1t1AVX2},
-	2: {4, dotF16r4t2AVX2, dotF16r1t2AVX2},
-	3: {4, dotF16r4t3AVX2, dotF16r1t3AVX2},
-}}
+var floatAVX2 = floatKernels{
+	f32: dotKernels{tokens: 3, by: [7]dotShape{
+		1: {8, dotF32r8t1AVX2, dotF32r1t1AVX2},
+		2: {4, dotF32r4t2AVX2, dotF32r1t2AVX2},
+		3: {4, dotF32r4t3AVX2, dotF32r1t3AVX2},
+	}},
+	f16: dotKernels{tokens: 3, by: [7]dotShape{
+		1: {8, dotF16r8t1AVX2, dotF16r1t1AVX2},
+		2: {4, dotF16r4t2AVX2, dotF16r1t2AVX2},
+		3: {4, dotF16r4t3AVX2, dotF16r1t3AVX2},
+	}},
+	bf16: dotKernels{tokens: 1, by: [7]dotShape{1: {8, dotBF16r8t1AVX2, dotBF16r1t1AVX2}}},
+}
 
 func (avx2) mulF(f Format, w []byte, k, lo, hi int, x []float32, tokens int, out []float32, stride int, sc *Scratch) {
-	mulF(&dotF32AVX2, &dotF16AVX2, f, w, k, lo, hi, x, tokens, out, stride, sc)
+	floatAVX2.mul(f, w, k, lo, hi, x, tokens, out, stride, sc)
 }
 
 // sumSquares is the dot product of x with itself; a tail comes last.
@@ -97,7 +106,7 @@ func chunk(n int) int { return min(n&^(lanes-1), vecCall) }
 func (g avx2) dequantize(f Format, dst []float32, src []byte) {
 	for len(dst) > 0 {
 		n := min(vecCall, len(dst))
-		size := n / BlockLen * blockBytes[f]
+		size := f.RowBytes(n)
 		p := vecArgs{dst: ptr(dst), x: ptr(src), n: n}
 		switch f {
 		case Q8_0:
@@ -106,6 +115,8 @@ func (g avx2) dequantize(f Format, dst []float32, src []byte) {
 			dequantizeQ41AVX2(&p)
 		case F16:
 			fromF16AVX2(&p)
+		case BF16:
+			fromBF16AVX2(&p)
 		default:
 			g.generic.dequantize(f, dst[:n], src[:size])
 		}

@@ -448,6 +448,8046 @@ block:
 	VZEROUPPER
 	RET
 
+// func unpackQ40AVX2(a *mulArgs)
+// Requires: AVX, AVX2, F16C, MMX+
+TEXT ·unpackQ40AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 120(AX), DX
+	MOVQ 128(AX), BX
+	ADDQ CX, DX
+	MOVQ 16(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 8(AX), AX
+	LEAQ (AX)(AX*2), R8
+	LEAQ (CX)(AX*4), R9
+	LEAQ (R9)(AX*4), R10
+	LEAQ (R10)(AX*4), R11
+
+block:
+	PREFETCHT1     (DX)
+	PREFETCHT0     (DX)(BX*1)
+	PREFETCHT1     64(DX)
+	PREFETCHT0     64(DX)(BX*1)
+	PREFETCHT1     128(DX)
+	PREFETCHT0     128(DX)(BX*1)
+	PREFETCHT1     192(DX)
+	PREFETCHT0     192(DX)(BX*1)
+	PREFETCHT1     256(DX)
+	PREFETCHT0     256(DX)(BX*1)
+	ADDQ           $+288, DX
+	VBROADCASTI128 2(CX), Y0
+	VBROADCASTI128 2(CX)(AX*1), Y1
+	VBROADCASTI128 2(CX)(AX*2), Y2
+	VBROADCASTI128 2(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 2(R9), Y0, Y0
+	VINSERTI128    $0x01, 2(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 2(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 2(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y4, (DI)
+	VMOVDQU        Y0, 256(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        Y0, 64(DI)
+	VMOVDQU        Y1, 320(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        Y0, 128(DI)
+	VMOVDQU        Y1, 384(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        Y0, 192(DI)
+	VMOVDQU        Y1, 448(DI)
+	VPXOR          X0, X0, X0
+	VPINSRW        $0x00, (CX), X0, X0
+	VPINSRW        $0x01, (CX)(AX*1), X0, X0
+	VPINSRW        $0x02, (CX)(AX*2), X0, X0
+	VPINSRW        $0x03, (CX)(R8*1), X0, X0
+	VPINSRW        $0x04, (R9), X0, X0
+	VPINSRW        $0x05, (R9)(AX*1), X0, X0
+	VPINSRW        $0x06, (R9)(AX*2), X0, X0
+	VPINSRW        $0x07, (R9)(R8*1), X0, X0
+	VCVTPH2PS      X0, Y0
+	VMOVUPS        Y0, 512(DI)
+	VMOVUPS        minus8<>+0(SB), Y1
+	VMULPS         Y0, Y1, Y1
+	VMOVUPS        Y1, 576(DI)
+	VBROADCASTI128 2(R10), Y0
+	VBROADCASTI128 2(R10)(AX*1), Y1
+	VBROADCASTI128 2(R10)(AX*2), Y2
+	VBROADCASTI128 2(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 2(R11), Y0, Y0
+	VINSERTI128    $0x01, 2(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 2(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 2(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y4, 32(DI)
+	VMOVDQU        Y0, 288(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        Y0, 96(DI)
+	VMOVDQU        Y1, 352(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        Y0, 160(DI)
+	VMOVDQU        Y1, 416(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        Y0, 224(DI)
+	VMOVDQU        Y1, 480(DI)
+	VPXOR          X0, X0, X0
+	VPINSRW        $0x00, (R10), X0, X0
+	VPINSRW        $0x01, (R10)(AX*1), X0, X0
+	VPINSRW        $0x02, (R10)(AX*2), X0, X0
+	VPINSRW        $0x03, (R10)(R8*1), X0, X0
+	VPINSRW        $0x04, (R11), X0, X0
+	VPINSRW        $0x05, (R11)(AX*1), X0, X0
+	VPINSRW        $0x06, (R11)(AX*2), X0, X0
+	VPINSRW        $0x07, (R11)(R8*1), X0, X0
+	VCVTPH2PS      X0, Y0
+	VMOVUPS        Y0, 544(DI)
+	VMOVUPS        minus8<>+0(SB), Y1
+	VMULPS         Y0, Y1, Y1
+	VMOVUPS        Y1, 608(DI)
+	ADDQ           $+18, CX
+	ADDQ           $+18, R9
+	ADDQ           $+18, R10
+	ADDQ           $+18, R11
+	ADDQ           $0x00000280, DI
+	SUBQ           $0x01, SI
+	JNZ            block
+	VZEROUPPER
+	RET
+
+DATA nibbles8<>+0(SB)/4, $0x0f0f0f0f
+DATA nibbles8<>+4(SB)/4, $0x0f0f0f0f
+DATA nibbles8<>+8(SB)/4, $0x0f0f0f0f
+DATA nibbles8<>+12(SB)/4, $0x0f0f0f0f
+DATA nibbles8<>+16(SB)/4, $0x0f0f0f0f
+DATA nibbles8<>+20(SB)/4, $0x0f0f0f0f
+DATA nibbles8<>+24(SB)/4, $0x0f0f0f0f
+DATA nibbles8<>+28(SB)/4, $0x0f0f0f0f
+GLOBL nibbles8<>(SB), RODATA|NOPTR, $32
+
+DATA minus8<>+0(SB)/4, $0xc1000000
+DATA minus8<>+4(SB)/4, $0xc1000000
+DATA minus8<>+8(SB)/4, $0xc1000000
+DATA minus8<>+12(SB)/4, $0xc1000000
+DATA minus8<>+16(SB)/4, $0xc1000000
+DATA minus8<>+20(SB)/4, $0xc1000000
+DATA minus8<>+24(SB)/4, $0xc1000000
+DATA minus8<>+28(SB)/4, $0xc1000000
+GLOBL minus8<>(SB), RODATA|NOPTR, $32
+
+// func unpackQ50AVX2(a *mulArgs)
+// Requires: AVX, AVX2, F16C, MMX+
+TEXT ·unpackQ50AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 120(AX), DX
+	MOVQ 128(AX), BX
+	ADDQ CX, DX
+	MOVQ 16(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 8(AX), AX
+	LEAQ (AX)(AX*2), R8
+	LEAQ (CX)(AX*4), R9
+	LEAQ (R9)(AX*4), R10
+	LEAQ (R10)(AX*4), R11
+
+block:
+	PREFETCHT1     (DX)
+	PREFETCHT0     (DX)(BX*1)
+	PREFETCHT1     64(DX)
+	PREFETCHT0     64(DX)(BX*1)
+	PREFETCHT1     128(DX)
+	PREFETCHT0     128(DX)(BX*1)
+	PREFETCHT1     192(DX)
+	PREFETCHT0     192(DX)(BX*1)
+	PREFETCHT1     256(DX)
+	PREFETCHT0     256(DX)(BX*1)
+	PREFETCHT1     320(DX)
+	PREFETCHT0     320(DX)(BX*1)
+	ADDQ           $+352, DX
+	VMOVD          2(CX), X0
+	VPINSRD        $0x01, 2(CX)(AX*1), X0, X0
+	VPINSRD        $0x02, 2(CX)(AX*2), X0, X0
+	VPINSRD        $0x03, 2(CX)(R8*1), X0, X0
+	VMOVD          2(R9), X1
+	VPINSRD        $0x01, 2(R9)(AX*1), X1, X1
+	VPINSRD        $0x02, 2(R9)(AX*2), X1, X1
+	VPINSRD        $0x03, 2(R9)(R8*1), X1, X1
+	VINSERTI128    $0x01, X1, Y0, Y1
+	VBROADCASTI128 6(CX), Y2
+	VBROADCASTI128 6(CX)(AX*1), Y3
+	VBROADCASTI128 6(CX)(AX*2), Y4
+	VBROADCASTI128 6(CX)(R8*1), Y5
+	VINSERTI128    $0x01, 6(R9), Y2, Y2
+	VINSERTI128    $0x01, 6(R9)(AX*1), Y3, Y3
+	VINSERTI128    $0x01, 6(R9)(AX*2), Y4, Y4
+	VINSERTI128    $0x01, 6(R9)(R8*1), Y5, Y5
+	VPUNPCKLDQ     Y3, Y2, Y6
+	VPUNPCKHDQ     Y3, Y2, Y7
+	VPUNPCKLDQ     Y5, Y4, Y3
+	VPUNPCKHDQ     Y5, Y4, Y5
+	VPUNPCKLQDQ    Y3, Y6, Y2
+	VPUNPCKHQDQ    Y3, Y6, Y3
+	VPUNPCKLQDQ    Y5, Y7, Y4
+	VPUNPCKHQDQ    Y5, Y7, Y5
+	VPAND          nibbles8<>+0(SB), Y2, Y6
+	VPSRLW         $0x04, Y2, Y2
+	VPAND          nibbles8<>+0(SB), Y2, Y2
+	VPSHUFB        spread0<>+0(SB), Y1, Y7
+	VPAND          bitsLow<>+0(SB), Y7, Y7
+	VPCMPEQB       bitsLow<>+0(SB), Y7, Y7
+	VPAND          sixteens<>+0(SB), Y7, Y7
+	VPOR           Y7, Y6, Y6
+	VPSHUFB        spread2<>+0(SB), Y1, Y7
+	VPAND          bitsLow<>+0(SB), Y7, Y7
+	VPCMPEQB       bitsLow<>+0(SB), Y7, Y7
+	VPAND          sixteens<>+0(SB), Y7, Y7
+	VPOR           Y7, Y2, Y2
+	VMOVDQU        Y6, (DI)
+	VMOVDQU        Y2, 256(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y2
+	VPSRLW         $0x04, Y3, Y3
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VPSHUFB        spread0<>+0(SB), Y1, Y6
+	VPAND          bitsHigh<>+0(SB), Y6, Y6
+	VPCMPEQB       bitsHigh<>+0(SB), Y6, Y6
+	VPAND          sixteens<>+0(SB), Y6, Y6
+	VPOR           Y6, Y2, Y2
+	VPSHUFB        spread2<>+0(SB), Y1, Y6
+	VPAND          bitsHigh<>+0(SB), Y6, Y6
+	VPCMPEQB       bitsHigh<>+0(SB), Y6, Y6
+	VPAND          sixteens<>+0(SB), Y6, Y6
+	VPOR           Y6, Y3, Y3
+	VMOVDQU        Y2, 64(DI)
+	VMOVDQU        Y3, 320(DI)
+	VPAND          nibbles8<>+0(SB), Y4, Y2
+	VPSRLW         $0x04, Y4, Y3
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VPSHUFB        spread1<>+0(SB), Y1, Y4
+	VPAND          bitsLow<>+0(SB), Y4, Y4
+	VPCMPEQB       bitsLow<>+0(SB), Y4, Y4
+	VPAND          sixteens<>+0(SB), Y4, Y4
+	VPOR           Y4, Y2, Y2
+	VPSHUFB        spread3<>+0(SB), Y1, Y4
+	VPAND          bitsLow<>+0(SB), Y4, Y4
+	VPCMPEQB       bitsLow<>+0(SB), Y4, Y4
+	VPAND          sixteens<>+0(SB), Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VMOVDQU        Y2, 128(DI)
+	VMOVDQU        Y3, 384(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y2
+	VPSRLW         $0x04, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VPSHUFB        spread1<>+0(SB), Y1, Y4
+	VPAND          bitsHigh<>+0(SB), Y4, Y4
+	VPCMPEQB       bitsHigh<>+0(SB), Y4, Y4
+	VPAND          sixteens<>+0(SB), Y4, Y4
+	VPOR           Y4, Y2, Y2
+	VPSHUFB        spread3<>+0(SB), Y1, Y1
+	VPAND          bitsHigh<>+0(SB), Y1, Y1
+	VPCMPEQB       bitsHigh<>+0(SB), Y1, Y1
+	VPAND          sixteens<>+0(SB), Y1, Y1
+	VPOR           Y1, Y3, Y3
+	VMOVDQU        Y2, 192(DI)
+	VMOVDQU        Y3, 448(DI)
+	VPXOR          X0, X0, X0
+	VPINSRW        $0x00, (CX), X0, X0
+	VPINSRW        $0x01, (CX)(AX*1), X0, X0
+	VPINSRW        $0x02, (CX)(AX*2), X0, X0
+	VPINSRW        $0x03, (CX)(R8*1), X0, X0
+	VPINSRW        $0x04, (R9), X0, X0
+	VPINSRW        $0x05, (R9)(AX*1), X0, X0
+	VPINSRW        $0x06, (R9)(AX*2), X0, X0
+	VPINSRW        $0x07, (R9)(R8*1), X0, X0
+	VCVTPH2PS      X0, Y1
+	VMOVUPS        Y1, 512(DI)
+	VMOVUPS        minus16<>+0(SB), Y2
+	VMULPS         Y1, Y2, Y2
+	VMOVUPS        Y2, 576(DI)
+	VMOVD          2(R10), X0
+	VPINSRD        $0x01, 2(R10)(AX*1), X0, X0
+	VPINSRD        $0x02, 2(R10)(AX*2), X0, X0
+	VPINSRD        $0x03, 2(R10)(R8*1), X0, X0
+	VMOVD          2(R11), X1
+	VPINSRD        $0x01, 2(R11)(AX*1), X1, X1
+	VPINSRD        $0x02, 2(R11)(AX*2), X1, X1
+	VPINSRD        $0x03, 2(R11)(R8*1), X1, X1
+	VINSERTI128    $0x01, X1, Y0, Y1
+	VBROADCASTI128 6(R10), Y2
+	VBROADCASTI128 6(R10)(AX*1), Y3
+	VBROADCASTI128 6(R10)(AX*2), Y4
+	VBROADCASTI128 6(R10)(R8*1), Y5
+	VINSERTI128    $0x01, 6(R11), Y2, Y2
+	VINSERTI128    $0x01, 6(R11)(AX*1), Y3, Y3
+	VINSERTI128    $0x01, 6(R11)(AX*2), Y4, Y4
+	VINSERTI128    $0x01, 6(R11)(R8*1), Y5, Y5
+	VPUNPCKLDQ     Y3, Y2, Y6
+	VPUNPCKHDQ     Y3, Y2, Y7
+	VPUNPCKLDQ     Y5, Y4, Y3
+	VPUNPCKHDQ     Y5, Y4, Y5
+	VPUNPCKLQDQ    Y3, Y6, Y2
+	VPUNPCKHQDQ    Y3, Y6, Y3
+	VPUNPCKLQDQ    Y5, Y7, Y4
+	VPUNPCKHQDQ    Y5, Y7, Y5
+	VPAND          nibbles8<>+0(SB), Y2, Y6
+	VPSRLW         $0x04, Y2, Y2
+	VPAND          nibbles8<>+0(SB), Y2, Y2
+	VPSHUFB        spread0<>+0(SB), Y1, Y7
+	VPAND          bitsLow<>+0(SB), Y7, Y7
+	VPCMPEQB       bitsLow<>+0(SB), Y7, Y7
+	VPAND          sixteens<>+0(SB), Y7, Y7
+	VPOR           Y7, Y6, Y6
+	VPSHUFB        spread2<>+0(SB), Y1, Y7
+	VPAND          bitsLow<>+0(SB), Y7, Y7
+	VPCMPEQB       bitsLow<>+0(SB), Y7, Y7
+	VPAND          sixteens<>+0(SB), Y7, Y7
+	VPOR           Y7, Y2, Y2
+	VMOVDQU        Y6, 32(DI)
+	VMOVDQU        Y2, 288(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y2
+	VPSRLW         $0x04, Y3, Y3
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VPSHUFB        spread0<>+0(SB), Y1, Y6
+	VPAND          bitsHigh<>+0(SB), Y6, Y6
+	VPCMPEQB       bitsHigh<>+0(SB), Y6, Y6
+	VPAND          sixteens<>+0(SB), Y6, Y6
+	VPOR           Y6, Y2, Y2
+	VPSHUFB        spread2<>+0(SB), Y1, Y6
+	VPAND          bitsHigh<>+0(SB), Y6, Y6
+	VPCMPEQB       bitsHigh<>+0(SB), Y6, Y6
+	VPAND          sixteens<>+0(SB), Y6, Y6
+	VPOR           Y6, Y3, Y3
+	VMOVDQU        Y2, 96(DI)
+	VMOVDQU        Y3, 352(DI)
+	VPAND          nibbles8<>+0(SB), Y4, Y2
+	VPSRLW         $0x04, Y4, Y3
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VPSHUFB        spread1<>+0(SB), Y1, Y4
+	VPAND          bitsLow<>+0(SB), Y4, Y4
+	VPCMPEQB       bitsLow<>+0(SB), Y4, Y4
+	VPAND          sixteens<>+0(SB), Y4, Y4
+	VPOR           Y4, Y2, Y2
+	VPSHUFB        spread3<>+0(SB), Y1, Y4
+	VPAND          bitsLow<>+0(SB), Y4, Y4
+	VPCMPEQB       bitsLow<>+0(SB), Y4, Y4
+	VPAND          sixteens<>+0(SB), Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VMOVDQU        Y2, 160(DI)
+	VMOVDQU        Y3, 416(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y2
+	VPSRLW         $0x04, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VPSHUFB        spread1<>+0(SB), Y1, Y4
+	VPAND          bitsHigh<>+0(SB), Y4, Y4
+	VPCMPEQB       bitsHigh<>+0(SB), Y4, Y4
+	VPAND          sixteens<>+0(SB), Y4, Y4
+	VPOR           Y4, Y2, Y2
+	VPSHUFB        spread3<>+0(SB), Y1, Y1
+	VPAND          bitsHigh<>+0(SB), Y1, Y1
+	VPCMPEQB       bitsHigh<>+0(SB), Y1, Y1
+	VPAND          sixteens<>+0(SB), Y1, Y1
+	VPOR           Y1, Y3, Y3
+	VMOVDQU        Y2, 224(DI)
+	VMOVDQU        Y3, 480(DI)
+	VPXOR          X0, X0, X0
+	VPINSRW        $0x00, (R10), X0, X0
+	VPINSRW        $0x01, (R10)(AX*1), X0, X0
+	VPINSRW        $0x02, (R10)(AX*2), X0, X0
+	VPINSRW        $0x03, (R10)(R8*1), X0, X0
+	VPINSRW        $0x04, (R11), X0, X0
+	VPINSRW        $0x05, (R11)(AX*1), X0, X0
+	VPINSRW        $0x06, (R11)(AX*2), X0, X0
+	VPINSRW        $0x07, (R11)(R8*1), X0, X0
+	VCVTPH2PS      X0, Y1
+	VMOVUPS        Y1, 544(DI)
+	VMOVUPS        minus16<>+0(SB), Y2
+	VMULPS         Y1, Y2, Y2
+	VMOVUPS        Y2, 608(DI)
+	ADDQ           $+22, CX
+	ADDQ           $+22, R9
+	ADDQ           $+22, R10
+	ADDQ           $+22, R11
+	ADDQ           $0x00000280, DI
+	SUBQ           $0x01, SI
+	JNZ            block
+	VZEROUPPER
+	RET
+
+DATA spread0<>+0(SB)/4, $0x00000000
+DATA spread0<>+4(SB)/4, $0x04040404
+DATA spread0<>+8(SB)/4, $0x08080808
+DATA spread0<>+12(SB)/4, $0x0c0c0c0c
+DATA spread0<>+16(SB)/4, $0x00000000
+DATA spread0<>+20(SB)/4, $0x04040404
+DATA spread0<>+24(SB)/4, $0x08080808
+DATA spread0<>+28(SB)/4, $0x0c0c0c0c
+GLOBL spread0<>(SB), RODATA|NOPTR, $32
+
+DATA spread1<>+0(SB)/4, $0x01010101
+DATA spread1<>+4(SB)/4, $0x05050505
+DATA spread1<>+8(SB)/4, $0x09090909
+DATA spread1<>+12(SB)/4, $0x0d0d0d0d
+DATA spread1<>+16(SB)/4, $0x01010101
+DATA spread1<>+20(SB)/4, $0x05050505
+DATA spread1<>+24(SB)/4, $0x09090909
+DATA spread1<>+28(SB)/4, $0x0d0d0d0d
+GLOBL spread1<>(SB), RODATA|NOPTR, $32
+
+DATA spread2<>+0(SB)/4, $0x02020202
+DATA spread2<>+4(SB)/4, $0x06060606
+DATA spread2<>+8(SB)/4, $0x0a0a0a0a
+DATA spread2<>+12(SB)/4, $0x0e0e0e0e
+DATA spread2<>+16(SB)/4, $0x02020202
+DATA spread2<>+20(SB)/4, $0x06060606
+DATA spread2<>+24(SB)/4, $0x0a0a0a0a
+DATA spread2<>+28(SB)/4, $0x0e0e0e0e
+GLOBL spread2<>(SB), RODATA|NOPTR, $32
+
+DATA spread3<>+0(SB)/4, $0x03030303
+DATA spread3<>+4(SB)/4, $0x07070707
+DATA spread3<>+8(SB)/4, $0x0b0b0b0b
+DATA spread3<>+12(SB)/4, $0x0f0f0f0f
+DATA spread3<>+16(SB)/4, $0x03030303
+DATA spread3<>+20(SB)/4, $0x07070707
+DATA spread3<>+24(SB)/4, $0x0b0b0b0b
+DATA spread3<>+28(SB)/4, $0x0f0f0f0f
+GLOBL spread3<>(SB), RODATA|NOPTR, $32
+
+DATA bitsLow<>+0(SB)/4, $0x08040201
+DATA bitsLow<>+4(SB)/4, $0x08040201
+DATA bitsLow<>+8(SB)/4, $0x08040201
+DATA bitsLow<>+12(SB)/4, $0x08040201
+DATA bitsLow<>+16(SB)/4, $0x08040201
+DATA bitsLow<>+20(SB)/4, $0x08040201
+DATA bitsLow<>+24(SB)/4, $0x08040201
+DATA bitsLow<>+28(SB)/4, $0x08040201
+GLOBL bitsLow<>(SB), RODATA|NOPTR, $32
+
+DATA bitsHigh<>+0(SB)/4, $0x80402010
+DATA bitsHigh<>+4(SB)/4, $0x80402010
+DATA bitsHigh<>+8(SB)/4, $0x80402010
+DATA bitsHigh<>+12(SB)/4, $0x80402010
+DATA bitsHigh<>+16(SB)/4, $0x80402010
+DATA bitsHigh<>+20(SB)/4, $0x80402010
+DATA bitsHigh<>+24(SB)/4, $0x80402010
+DATA bitsHigh<>+28(SB)/4, $0x80402010
+GLOBL bitsHigh<>(SB), RODATA|NOPTR, $32
+
+DATA sixteens<>+0(SB)/4, $0x10101010
+DATA sixteens<>+4(SB)/4, $0x10101010
+DATA sixteens<>+8(SB)/4, $0x10101010
+DATA sixteens<>+12(SB)/4, $0x10101010
+DATA sixteens<>+16(SB)/4, $0x10101010
+DATA sixteens<>+20(SB)/4, $0x10101010
+DATA sixteens<>+24(SB)/4, $0x10101010
+DATA sixteens<>+28(SB)/4, $0x10101010
+GLOBL sixteens<>(SB), RODATA|NOPTR, $32
+
+DATA minus16<>+0(SB)/4, $0xc1800000
+DATA minus16<>+4(SB)/4, $0xc1800000
+DATA minus16<>+8(SB)/4, $0xc1800000
+DATA minus16<>+12(SB)/4, $0xc1800000
+DATA minus16<>+16(SB)/4, $0xc1800000
+DATA minus16<>+20(SB)/4, $0xc1800000
+DATA minus16<>+24(SB)/4, $0xc1800000
+DATA minus16<>+28(SB)/4, $0xc1800000
+GLOBL minus16<>(SB), RODATA|NOPTR, $32
+
+// func unpackQ51AVX2(a *mulArgs)
+// Requires: AVX, AVX2, F16C, MMX+
+TEXT ·unpackQ51AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 120(AX), DX
+	MOVQ 128(AX), BX
+	ADDQ CX, DX
+	MOVQ 16(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 8(AX), AX
+	LEAQ (AX)(AX*2), R8
+	LEAQ (CX)(AX*4), R9
+	LEAQ (R9)(AX*4), R10
+	LEAQ (R10)(AX*4), R11
+
+block:
+	PREFETCHT1     (DX)
+	PREFETCHT0     (DX)(BX*1)
+	PREFETCHT1     64(DX)
+	PREFETCHT0     64(DX)(BX*1)
+	PREFETCHT1     128(DX)
+	PREFETCHT0     128(DX)(BX*1)
+	PREFETCHT1     192(DX)
+	PREFETCHT0     192(DX)(BX*1)
+	PREFETCHT1     256(DX)
+	PREFETCHT0     256(DX)(BX*1)
+	PREFETCHT1     320(DX)
+	PREFETCHT0     320(DX)(BX*1)
+	ADDQ           $+384, DX
+	VMOVD          4(CX), X0
+	VPINSRD        $0x01, 4(CX)(AX*1), X0, X0
+	VPINSRD        $0x02, 4(CX)(AX*2), X0, X0
+	VPINSRD        $0x03, 4(CX)(R8*1), X0, X0
+	VMOVD          4(R9), X1
+	VPINSRD        $0x01, 4(R9)(AX*1), X1, X1
+	VPINSRD        $0x02, 4(R9)(AX*2), X1, X1
+	VPINSRD        $0x03, 4(R9)(R8*1), X1, X1
+	VINSERTI128    $0x01, X1, Y0, Y1
+	VBROADCASTI128 8(CX), Y2
+	VBROADCASTI128 8(CX)(AX*1), Y3
+	VBROADCASTI128 8(CX)(AX*2), Y4
+	VBROADCASTI128 8(CX)(R8*1), Y5
+	VINSERTI128    $0x01, 8(R9), Y2, Y2
+	VINSERTI128    $0x01, 8(R9)(AX*1), Y3, Y3
+	VINSERTI128    $0x01, 8(R9)(AX*2), Y4, Y4
+	VINSERTI128    $0x01, 8(R9)(R8*1), Y5, Y5
+	VPUNPCKLDQ     Y3, Y2, Y6
+	VPUNPCKHDQ     Y3, Y2, Y7
+	VPUNPCKLDQ     Y5, Y4, Y3
+	VPUNPCKHDQ     Y5, Y4, Y5
+	VPUNPCKLQDQ    Y3, Y6, Y2
+	VPUNPCKHQDQ    Y3, Y6, Y3
+	VPUNPCKLQDQ    Y5, Y7, Y4
+	VPUNPCKHQDQ    Y5, Y7, Y5
+	VPAND          nibbles8<>+0(SB), Y2, Y6
+	VPSRLW         $0x04, Y2, Y2
+	VPAND          nibbles8<>+0(SB), Y2, Y2
+	VPSHUFB        spread0<>+0(SB), Y1, Y7
+	VPAND          bitsLow<>+0(SB), Y7, Y7
+	VPCMPEQB       bitsLow<>+0(SB), Y7, Y7
+	VPAND          sixteens<>+0(SB), Y7, Y7
+	VPOR           Y7, Y6, Y6
+	VPSHUFB        spread2<>+0(SB), Y1, Y7
+	VPAND          bitsLow<>+0(SB), Y7, Y7
+	VPCMPEQB       bitsLow<>+0(SB), Y7, Y7
+	VPAND          sixteens<>+0(SB), Y7, Y7
+	VPOR           Y7, Y2, Y2
+	VMOVDQU        Y6, (DI)
+	VMOVDQU        Y2, 256(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y2
+	VPSRLW         $0x04, Y3, Y3
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VPSHUFB        spread0<>+0(SB), Y1, Y6
+	VPAND          bitsHigh<>+0(SB), Y6, Y6
+	VPCMPEQB       bitsHigh<>+0(SB), Y6, Y6
+	VPAND          sixteens<>+0(SB), Y6, Y6
+	VPOR           Y6, Y2, Y2
+	VPSHUFB        spread2<>+0(SB), Y1, Y6
+	VPAND          bitsHigh<>+0(SB), Y6, Y6
+	VPCMPEQB       bitsHigh<>+0(SB), Y6, Y6
+	VPAND          sixteens<>+0(SB), Y6, Y6
+	VPOR           Y6, Y3, Y3
+	VMOVDQU        Y2, 64(DI)
+	VMOVDQU        Y3, 320(DI)
+	VPAND          nibbles8<>+0(SB), Y4, Y2
+	VPSRLW         $0x04, Y4, Y3
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VPSHUFB        spread1<>+0(SB), Y1, Y4
+	VPAND          bitsLow<>+0(SB), Y4, Y4
+	VPCMPEQB       bitsLow<>+0(SB), Y4, Y4
+	VPAND          sixteens<>+0(SB), Y4, Y4
+	VPOR           Y4, Y2, Y2
+	VPSHUFB        spread3<>+0(SB), Y1, Y4
+	VPAND          bitsLow<>+0(SB), Y4, Y4
+	VPCMPEQB       bitsLow<>+0(SB), Y4, Y4
+	VPAND          sixteens<>+0(SB), Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VMOVDQU        Y2, 128(DI)
+	VMOVDQU        Y3, 384(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y2
+	VPSRLW         $0x04, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VPSHUFB        spread1<>+0(SB), Y1, Y4
+	VPAND          bitsHigh<>+0(SB), Y4, Y4
+	VPCMPEQB       bitsHigh<>+0(SB), Y4, Y4
+	VPAND          sixteens<>+0(SB), Y4, Y4
+	VPOR           Y4, Y2, Y2
+	VPSHUFB        spread3<>+0(SB), Y1, Y1
+	VPAND          bitsHigh<>+0(SB), Y1, Y1
+	VPCMPEQB       bitsHigh<>+0(SB), Y1, Y1
+	VPAND          sixteens<>+0(SB), Y1, Y1
+	VPOR           Y1, Y3, Y3
+	VMOVDQU        Y2, 192(DI)
+	VMOVDQU        Y3, 448(DI)
+	VMOVD          (CX), X0
+	VPINSRD        $0x01, (CX)(AX*1), X0, X0
+	VPINSRD        $0x02, (CX)(AX*2), X0, X0
+	VPINSRD        $0x03, (CX)(R8*1), X0, X0
+	VMOVD          (R9), X1
+	VPINSRD        $0x01, (R9)(AX*1), X1, X1
+	VPINSRD        $0x02, (R9)(AX*2), X1, X1
+	VPINSRD        $0x03, (R9)(R8*1), X1, X1
+	VINSERTI128    $0x01, X1, Y0, Y1
+	VPAND          words<>+0(SB), Y1, Y2
+	VEXTRACTI128   $0x01, Y2, X0
+	VPACKUSDW      X0, X2, X0
+	VCVTPH2PS      X0, Y2
+	VPSRLD         $0x10, Y1, Y1
+	VPAND          words<>+0(SB), Y1, Y1
+	VEXTRACTI128   $0x01, Y1, X0
+	VPACKUSDW      X0, X1, X0
+	VCVTPH2PS      X0, Y1
+	VMOVUPS        Y2, 512(DI)
+	VMOVUPS        Y1, 576(DI)
+	VMOVD          4(R10), X0
+	VPINSRD        $0x01, 4(R10)(AX*1), X0, X0
+	VPINSRD        $0x02, 4(R10)(AX*2), X0, X0
+	VPINSRD        $0x03, 4(R10)(R8*1), X0, X0
+	VMOVD          4(R11), X1
+	VPINSRD        $0x01, 4(R11)(AX*1), X1, X1
+	VPINSRD        $0x02, 4(R11)(AX*2), X1, X1
+	VPINSRD        $0x03, 4(R11)(R8*1), X1, X1
+	VINSERTI128    $0x01, X1, Y0, Y1
+	VBROADCASTI128 8(R10), Y2
+	VBROADCASTI128 8(R10)(AX*1), Y3
+	VBROADCASTI128 8(R10)(AX*2), Y4
+	VBROADCASTI128 8(R10)(R8*1), Y5
+	VINSERTI128    $0x01, 8(R11), Y2, Y2
+	VINSERTI128    $0x01, 8(R11)(AX*1), Y3, Y3
+	VINSERTI128    $0x01, 8(R11)(AX*2), Y4, Y4
+	VINSERTI128    $0x01, 8(R11)(R8*1), Y5, Y5
+	VPUNPCKLDQ     Y3, Y2, Y6
+	VPUNPCKHDQ     Y3, Y2, Y7
+	VPUNPCKLDQ     Y5, Y4, Y3
+	VPUNPCKHDQ     Y5, Y4, Y5
+	VPUNPCKLQDQ    Y3, Y6, Y2
+	VPUNPCKHQDQ    Y3, Y6, Y3
+	VPUNPCKLQDQ    Y5, Y7, Y4
+	VPUNPCKHQDQ    Y5, Y7, Y5
+	VPAND          nibbles8<>+0(SB), Y2, Y6
+	VPSRLW         $0x04, Y2, Y2
+	VPAND          nibbles8<>+0(SB), Y2, Y2
+	VPSHUFB        spread0<>+0(SB), Y1, Y7
+	VPAND          bitsLow<>+0(SB), Y7, Y7
+	VPCMPEQB       bitsLow<>+0(SB), Y7, Y7
+	VPAND          sixteens<>+0(SB), Y7, Y7
+	VPOR           Y7, Y6, Y6
+	VPSHUFB        spread2<>+0(SB), Y1, Y7
+	VPAND          bitsLow<>+0(SB), Y7, Y7
+	VPCMPEQB       bitsLow<>+0(SB), Y7, Y7
+	VPAND          sixteens<>+0(SB), Y7, Y7
+	VPOR           Y7, Y2, Y2
+	VMOVDQU        Y6, 32(DI)
+	VMOVDQU        Y2, 288(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y2
+	VPSRLW         $0x04, Y3, Y3
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VPSHUFB        spread0<>+0(SB), Y1, Y6
+	VPAND          bitsHigh<>+0(SB), Y6, Y6
+	VPCMPEQB       bitsHigh<>+0(SB), Y6, Y6
+	VPAND          sixteens<>+0(SB), Y6, Y6
+	VPOR           Y6, Y2, Y2
+	VPSHUFB        spread2<>+0(SB), Y1, Y6
+	VPAND          bitsHigh<>+0(SB), Y6, Y6
+	VPCMPEQB       bitsHigh<>+0(SB), Y6, Y6
+	VPAND          sixteens<>+0(SB), Y6, Y6
+	VPOR           Y6, Y3, Y3
+	VMOVDQU        Y2, 96(DI)
+	VMOVDQU        Y3, 352(DI)
+	VPAND          nibbles8<>+0(SB), Y4, Y2
+	VPSRLW         $0x04, Y4, Y3
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VPSHUFB        spread1<>+0(SB), Y1, Y4
+	VPAND          bitsLow<>+0(SB), Y4, Y4
+	VPCMPEQB       bitsLow<>+0(SB), Y4, Y4
+	VPAND          sixteens<>+0(SB), Y4, Y4
+	VPOR           Y4, Y2, Y2
+	VPSHUFB        spread3<>+0(SB), Y1, Y4
+	VPAND          bitsLow<>+0(SB), Y4, Y4
+	VPCMPEQB       bitsLow<>+0(SB), Y4, Y4
+	VPAND          sixteens<>+0(SB), Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VMOVDQU        Y2, 160(DI)
+	VMOVDQU        Y3, 416(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y2
+	VPSRLW         $0x04, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VPSHUFB        spread1<>+0(SB), Y1, Y4
+	VPAND          bitsHigh<>+0(SB), Y4, Y4
+	VPCMPEQB       bitsHigh<>+0(SB), Y4, Y4
+	VPAND          sixteens<>+0(SB), Y4, Y4
+	VPOR           Y4, Y2, Y2
+	VPSHUFB        spread3<>+0(SB), Y1, Y1
+	VPAND          bitsHigh<>+0(SB), Y1, Y1
+	VPCMPEQB       bitsHigh<>+0(SB), Y1, Y1
+	VPAND          sixteens<>+0(SB), Y1, Y1
+	VPOR           Y1, Y3, Y3
+	VMOVDQU        Y2, 224(DI)
+	VMOVDQU        Y3, 480(DI)
+	VMOVD          (R10), X0
+	VPINSRD        $0x01, (R10)(AX*1), X0, X0
+	VPINSRD        $0x02, (R10)(AX*2), X0, X0
+	VPINSRD        $0x03, (R10)(R8*1), X0, X0
+	VMOVD          (R11), X1
+	VPINSRD        $0x01, (R11)(AX*1), X1, X1
+	VPINSRD        $0x02, (R11)(AX*2), X1, X1
+	VPINSRD        $0x03, (R11)(R8*1), X1, X1
+	VINSERTI128    $0x01, X1, Y0, Y1
+	VPAND          words<>+0(SB), Y1, Y2
+	VEXTRACTI128   $0x01, Y2, X0
+	VPACKUSDW      X0, X2, X0
+	VCVTPH2PS      X0, Y2
+	VPSRLD         $0x10, Y1, Y1
+	VPAND          words<>+0(SB), Y1, Y1
+	VEXTRACTI128   $0x01, Y1, X0
+	VPACKUSDW      X0, X1, X0
+	VCVTPH2PS      X0, Y1
+	VMOVUPS        Y2, 544(DI)
+	VMOVUPS        Y1, 608(DI)
+	ADDQ           $+24, CX
+	ADDQ           $+24, R9
+	ADDQ           $+24, R10
+	ADDQ           $+24, R11
+	ADDQ           $0x00000280, DI
+	SUBQ           $0x01, SI
+	JNZ            block
+	VZEROUPPER
+	RET
+
+DATA words<>+0(SB)/4, $0x0000ffff
+DATA words<>+4(SB)/4, $0x0000ffff
+DATA words<>+8(SB)/4, $0x0000ffff
+DATA words<>+12(SB)/4, $0x0000ffff
+DATA words<>+16(SB)/4, $0x0000ffff
+DATA words<>+20(SB)/4, $0x0000ffff
+DATA words<>+24(SB)/4, $0x0000ffff
+DATA words<>+28(SB)/4, $0x0000ffff
+GLOBL words<>(SB), RODATA|NOPTR, $32
+
+// func unpackIQ4NLAVX2(a *mulArgs)
+// Requires: AVX, AVX2, F16C, MMX+
+TEXT ·unpackIQ4NLAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 120(AX), DX
+	MOVQ 128(AX), BX
+	ADDQ CX, DX
+	MOVQ 16(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 8(AX), AX
+	LEAQ (AX)(AX*2), R8
+	LEAQ (CX)(AX*4), R9
+	LEAQ (R9)(AX*4), R10
+	LEAQ (R10)(AX*4), R11
+
+block:
+	PREFETCHT1     (DX)
+	PREFETCHT0     (DX)(BX*1)
+	PREFETCHT1     64(DX)
+	PREFETCHT0     64(DX)(BX*1)
+	PREFETCHT1     128(DX)
+	PREFETCHT0     128(DX)(BX*1)
+	PREFETCHT1     192(DX)
+	PREFETCHT0     192(DX)(BX*1)
+	PREFETCHT1     256(DX)
+	PREFETCHT0     256(DX)(BX*1)
+	ADDQ           $+288, DX
+	VBROADCASTI128 2(CX), Y0
+	VBROADCASTI128 2(CX)(AX*1), Y1
+	VBROADCASTI128 2(CX)(AX*2), Y2
+	VBROADCASTI128 2(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 2(R9), Y0, Y0
+	VINSERTI128    $0x01, 2(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 2(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 2(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, (DI)
+	VMOVDQU        Y0, 256(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 64(DI)
+	VMOVDQU        Y1, 320(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 128(DI)
+	VMOVDQU        Y1, 384(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 192(DI)
+	VMOVDQU        Y1, 448(DI)
+	VPXOR          X0, X0, X0
+	VPINSRW        $0x00, (CX), X0, X0
+	VPINSRW        $0x01, (CX)(AX*1), X0, X0
+	VPINSRW        $0x02, (CX)(AX*2), X0, X0
+	VPINSRW        $0x03, (CX)(R8*1), X0, X0
+	VPINSRW        $0x04, (R9), X0, X0
+	VPINSRW        $0x05, (R9)(AX*1), X0, X0
+	VPINSRW        $0x06, (R9)(AX*2), X0, X0
+	VPINSRW        $0x07, (R9)(R8*1), X0, X0
+	VCVTPH2PS      X0, Y0
+	VMOVUPS        Y0, 512(DI)
+	VBROADCASTI128 2(R10), Y0
+	VBROADCASTI128 2(R10)(AX*1), Y1
+	VBROADCASTI128 2(R10)(AX*2), Y2
+	VBROADCASTI128 2(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 2(R11), Y0, Y0
+	VINSERTI128    $0x01, 2(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 2(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 2(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 32(DI)
+	VMOVDQU        Y0, 288(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 96(DI)
+	VMOVDQU        Y1, 352(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 160(DI)
+	VMOVDQU        Y1, 416(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 224(DI)
+	VMOVDQU        Y1, 480(DI)
+	VPXOR          X0, X0, X0
+	VPINSRW        $0x00, (R10), X0, X0
+	VPINSRW        $0x01, (R10)(AX*1), X0, X0
+	VPINSRW        $0x02, (R10)(AX*2), X0, X0
+	VPINSRW        $0x03, (R10)(R8*1), X0, X0
+	VPINSRW        $0x04, (R11), X0, X0
+	VPINSRW        $0x05, (R11)(AX*1), X0, X0
+	VPINSRW        $0x06, (R11)(AX*2), X0, X0
+	VPINSRW        $0x07, (R11)(R8*1), X0, X0
+	VCVTPH2PS      X0, Y0
+	VMOVUPS        Y0, 544(DI)
+	ADDQ           $+18, CX
+	ADDQ           $+18, R9
+	ADDQ           $+18, R10
+	ADDQ           $+18, R11
+	ADDQ           $0x00000280, DI
+	SUBQ           $0x01, SI
+	JNZ            block
+	VZEROUPPER
+	RET
+
+DATA iq4nl<>+0(SB)/4, $0xbfad9881
+DATA iq4nl<>+4(SB)/4, $0xf6eaddcf
+DATA iq4nl<>+8(SB)/4, $0x26190d01
+DATA iq4nl<>+12(SB)/4, $0x71594535
+DATA iq4nl<>+16(SB)/4, $0xbfad9881
+DATA iq4nl<>+20(SB)/4, $0xf6eaddcf
+DATA iq4nl<>+24(SB)/4, $0x26190d01
+DATA iq4nl<>+28(SB)/4, $0x71594535
+GLOBL iq4nl<>(SB), RODATA|NOPTR, $32
+
+// func unpackIQ4XSAVX2(a *mulArgs)
+// Requires: AVX, AVX2, F16C, MMX+
+TEXT ·unpackIQ4XSAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 120(AX), DX
+	MOVQ 128(AX), BX
+	ADDQ CX, DX
+	MOVQ 16(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 8(AX), AX
+	LEAQ (AX)(AX*2), R8
+	LEAQ (CX)(AX*4), R9
+	LEAQ (R9)(AX*4), R10
+	LEAQ (R10)(AX*4), R11
+
+block:
+	PREFETCHT1     (DX)
+	PREFETCHT0     (DX)(BX*1)
+	PREFETCHT1     64(DX)
+	PREFETCHT0     64(DX)(BX*1)
+	PREFETCHT1     128(DX)
+	PREFETCHT0     128(DX)(BX*1)
+	PREFETCHT1     192(DX)
+	PREFETCHT0     192(DX)(BX*1)
+	PREFETCHT1     256(DX)
+	PREFETCHT0     256(DX)(BX*1)
+	PREFETCHT1     320(DX)
+	PREFETCHT0     320(DX)(BX*1)
+	PREFETCHT1     384(DX)
+	PREFETCHT0     384(DX)(BX*1)
+	PREFETCHT1     448(DX)
+	PREFETCHT0     448(DX)(BX*1)
+	PREFETCHT1     512(DX)
+	PREFETCHT0     512(DX)(BX*1)
+	PREFETCHT1     576(DX)
+	PREFETCHT0     576(DX)(BX*1)
+	PREFETCHT1     640(DX)
+	PREFETCHT0     640(DX)(BX*1)
+	PREFETCHT1     704(DX)
+	PREFETCHT0     704(DX)(BX*1)
+	PREFETCHT1     768(DX)
+	PREFETCHT0     768(DX)(BX*1)
+	PREFETCHT1     832(DX)
+	PREFETCHT0     832(DX)(BX*1)
+	PREFETCHT1     896(DX)
+	PREFETCHT0     896(DX)(BX*1)
+	PREFETCHT1     960(DX)
+	PREFETCHT0     960(DX)(BX*1)
+	PREFETCHT1     1024(DX)
+	PREFETCHT0     1024(DX)(BX*1)
+	PREFETCHT1     1088(DX)
+	PREFETCHT0     1088(DX)(BX*1)
+	PREFETCHT1     1152(DX)
+	PREFETCHT0     1152(DX)(BX*1)
+	PREFETCHT1     1216(DX)
+	PREFETCHT0     1216(DX)(BX*1)
+	PREFETCHT1     1280(DX)
+	PREFETCHT0     1280(DX)(BX*1)
+	PREFETCHT1     1344(DX)
+	PREFETCHT0     1344(DX)(BX*1)
+	PREFETCHT1     1408(DX)
+	PREFETCHT0     1408(DX)(BX*1)
+	PREFETCHT1     1472(DX)
+	PREFETCHT0     1472(DX)(BX*1)
+	PREFETCHT1     1536(DX)
+	PREFETCHT0     1536(DX)(BX*1)
+	PREFETCHT1     1600(DX)
+	PREFETCHT0     1600(DX)(BX*1)
+	PREFETCHT1     1664(DX)
+	PREFETCHT0     1664(DX)(BX*1)
+	PREFETCHT1     1728(DX)
+	PREFETCHT0     1728(DX)(BX*1)
+	PREFETCHT1     1792(DX)
+	PREFETCHT0     1792(DX)(BX*1)
+	PREFETCHT1     1856(DX)
+	PREFETCHT0     1856(DX)(BX*1)
+	PREFETCHT1     1920(DX)
+	PREFETCHT0     1920(DX)(BX*1)
+	PREFETCHT1     1984(DX)
+	PREFETCHT0     1984(DX)(BX*1)
+	PREFETCHT1     2048(DX)
+	PREFETCHT0     2048(DX)(BX*1)
+	PREFETCHT1     2112(DX)
+	PREFETCHT0     2112(DX)(BX*1)
+	ADDQ           $+2176, DX
+	VBROADCASTI128 8(CX), Y0
+	VBROADCASTI128 8(CX)(AX*1), Y1
+	VBROADCASTI128 8(CX)(AX*2), Y2
+	VBROADCASTI128 8(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 8(R9), Y0, Y0
+	VINSERTI128    $0x01, 8(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 8(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 8(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, (DI)
+	VMOVDQU        Y0, 256(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 64(DI)
+	VMOVDQU        Y1, 320(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 128(DI)
+	VMOVDQU        Y1, 384(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 192(DI)
+	VMOVDQU        Y1, 448(DI)
+	VBROADCASTI128 24(CX), Y0
+	VBROADCASTI128 24(CX)(AX*1), Y1
+	VBROADCASTI128 24(CX)(AX*2), Y2
+	VBROADCASTI128 24(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 24(R9), Y0, Y0
+	VINSERTI128    $0x01, 24(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 24(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 24(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 640(DI)
+	VMOVDQU        Y0, 896(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 704(DI)
+	VMOVDQU        Y1, 960(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 768(DI)
+	VMOVDQU        Y1, 1024(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 832(DI)
+	VMOVDQU        Y1, 1088(DI)
+	VBROADCASTI128 40(CX), Y0
+	VBROADCASTI128 40(CX)(AX*1), Y1
+	VBROADCASTI128 40(CX)(AX*2), Y2
+	VBROADCASTI128 40(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 40(R9), Y0, Y0
+	VINSERTI128    $0x01, 40(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 40(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 40(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 1280(DI)
+	VMOVDQU        Y0, 1536(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 1344(DI)
+	VMOVDQU        Y1, 1600(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 1408(DI)
+	VMOVDQU        Y1, 1664(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 1472(DI)
+	VMOVDQU        Y1, 1728(DI)
+	VBROADCASTI128 56(CX), Y0
+	VBROADCASTI128 56(CX)(AX*1), Y1
+	VBROADCASTI128 56(CX)(AX*2), Y2
+	VBROADCASTI128 56(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 56(R9), Y0, Y0
+	VINSERTI128    $0x01, 56(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 56(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 56(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 1920(DI)
+	VMOVDQU        Y0, 2176(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 1984(DI)
+	VMOVDQU        Y1, 2240(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 2048(DI)
+	VMOVDQU        Y1, 2304(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 2112(DI)
+	VMOVDQU        Y1, 2368(DI)
+	VBROADCASTI128 72(CX), Y0
+	VBROADCASTI128 72(CX)(AX*1), Y1
+	VBROADCASTI128 72(CX)(AX*2), Y2
+	VBROADCASTI128 72(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 72(R9), Y0, Y0
+	VINSERTI128    $0x01, 72(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 72(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 72(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 2560(DI)
+	VMOVDQU        Y0, 2816(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 2624(DI)
+	VMOVDQU        Y1, 2880(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 2688(DI)
+	VMOVDQU        Y1, 2944(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 2752(DI)
+	VMOVDQU        Y1, 3008(DI)
+	VBROADCASTI128 88(CX), Y0
+	VBROADCASTI128 88(CX)(AX*1), Y1
+	VBROADCASTI128 88(CX)(AX*2), Y2
+	VBROADCASTI128 88(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 88(R9), Y0, Y0
+	VINSERTI128    $0x01, 88(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 88(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 88(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 3200(DI)
+	VMOVDQU        Y0, 3456(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 3264(DI)
+	VMOVDQU        Y1, 3520(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 3328(DI)
+	VMOVDQU        Y1, 3584(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 3392(DI)
+	VMOVDQU        Y1, 3648(DI)
+	VBROADCASTI128 104(CX), Y0
+	VBROADCASTI128 104(CX)(AX*1), Y1
+	VBROADCASTI128 104(CX)(AX*2), Y2
+	VBROADCASTI128 104(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 104(R9), Y0, Y0
+	VINSERTI128    $0x01, 104(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 104(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 104(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 3840(DI)
+	VMOVDQU        Y0, 4096(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 3904(DI)
+	VMOVDQU        Y1, 4160(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 3968(DI)
+	VMOVDQU        Y1, 4224(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 4032(DI)
+	VMOVDQU        Y1, 4288(DI)
+	VBROADCASTI128 120(CX), Y0
+	VBROADCASTI128 120(CX)(AX*1), Y1
+	VBROADCASTI128 120(CX)(AX*2), Y2
+	VBROADCASTI128 120(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 120(R9), Y0, Y0
+	VINSERTI128    $0x01, 120(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 120(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 120(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 4480(DI)
+	VMOVDQU        Y0, 4736(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 4544(DI)
+	VMOVDQU        Y1, 4800(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 4608(DI)
+	VMOVDQU        Y1, 4864(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 4672(DI)
+	VMOVDQU        Y1, 4928(DI)
+	VPXOR          X0, X0, X0
+	VPINSRW        $0x00, (CX), X0, X0
+	VPINSRW        $0x01, (CX)(AX*1), X0, X0
+	VPINSRW        $0x02, (CX)(AX*2), X0, X0
+	VPINSRW        $0x03, (CX)(R8*1), X0, X0
+	VPINSRW        $0x04, (R9), X0, X0
+	VPINSRW        $0x05, (R9)(AX*1), X0, X0
+	VPINSRW        $0x06, (R9)(AX*2), X0, X0
+	VPINSRW        $0x07, (R9)(R8*1), X0, X0
+	VCVTPH2PS      X0, Y0
+	VMOVD          (CX), X6
+	VPINSRD        $0x01, (CX)(AX*1), X6, X6
+	VPINSRD        $0x02, (CX)(AX*2), X6, X6
+	VPINSRD        $0x03, (CX)(R8*1), X6, X6
+	VMOVD          (R9), X1
+	VPINSRD        $0x01, (R9)(AX*1), X1, X1
+	VPINSRD        $0x02, (R9)(AX*2), X1, X1
+	VPINSRD        $0x03, (R9)(R8*1), X1, X1
+	VINSERTI128    $0x01, X1, Y6, Y1
+	VMOVD          4(CX), X6
+	VPINSRD        $0x01, 4(CX)(AX*1), X6, X6
+	VPINSRD        $0x02, 4(CX)(AX*2), X6, X6
+	VPINSRD        $0x03, 4(CX)(R8*1), X6, X6
+	VMOVD          4(R9), X2
+	VPINSRD        $0x01, 4(R9)(AX*1), X2, X2
+	VPINSRD        $0x02, 4(R9)(AX*2), X2, X2
+	VPINSRD        $0x03, 4(R9)(R8*1), X2, X2
+	VINSERTI128    $0x01, X2, Y6, Y2
+	VPSRLD         $0x10, Y1, Y1
+	VPSRLD         $0x00, Y2, Y3
+	VPAND          low4<>+0(SB), Y3, Y3
+	VPSRLD         $0x00, Y1, Y4
+	VPAND          low2<>+0(SB), Y4, Y4
+	VPSLLD         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBD         thirtytwo<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y0, Y3, Y3
+	VMOVUPS        Y3, 512(DI)
+	VPSRLD         $0x04, Y2, Y3
+	VPAND          low4<>+0(SB), Y3, Y3
+	VPSRLD         $0x02, Y1, Y4
+	VPAND          low2<>+0(SB), Y4, Y4
+	VPSLLD         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBD         thirtytwo<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y0, Y3, Y3
+	VMOVUPS        Y3, 1152(DI)
+	VPSRLD         $0x08, Y2, Y3
+	VPAND          low4<>+0(SB), Y3, Y3
+	VPSRLD         $0x04, Y1, Y4
+	VPAND          low2<>+0(SB), Y4, Y4
+	VPSLLD         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBD         thirtytwo<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y0, Y3, Y3
+	VMOVUPS        Y3, 1792(DI)
+	VPSRLD         $0x0c, Y2, Y3
+	VPAND          low4<>+0(SB), Y3, Y3
+	VPSRLD         $0x06, Y1, Y4
+	VPAND          low2<>+0(SB), Y4, Y4
+	VPSLLD         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBD         thirtytwo<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y0, Y3, Y3
+	VMOVUPS        Y3, 2432(DI)
+	VPSRLD         $0x10, Y2, Y3
+	VPAND          low4<>+0(SB), Y3, Y3
+	VPSRLD         $0x08, Y1, Y4
+	VPAND          low2<>+0(SB), Y4, Y4
+	VPSLLD         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBD         thirtytwo<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y0, Y3, Y3
+	VMOVUPS        Y3, 3072(DI)
+	VPSRLD         $0x14, Y2, Y3
+	VPAND          low4<>+0(SB), Y3, Y3
+	VPSRLD         $0x0a, Y1, Y4
+	VPAND          low2<>+0(SB), Y4, Y4
+	VPSLLD         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBD         thirtytwo<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y0, Y3, Y3
+	VMOVUPS        Y3, 3712(DI)
+	VPSRLD         $0x18, Y2, Y3
+	VPAND          low4<>+0(SB), Y3, Y3
+	VPSRLD         $0x0c, Y1, Y4
+	VPAND          low2<>+0(SB), Y4, Y4
+	VPSLLD         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBD         thirtytwo<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y0, Y3, Y3
+	VMOVUPS        Y3, 4352(DI)
+	VPSRLD         $0x1c, Y2, Y2
+	VPAND          low4<>+0(SB), Y2, Y2
+	VPSRLD         $0x0e, Y1, Y1
+	VPAND          low2<>+0(SB), Y1, Y1
+	VPSLLD         $0x04, Y1, Y1
+	VPOR           Y1, Y2, Y2
+	VPSUBD         thirtytwo<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 4992(DI)
+	VBROADCASTI128 8(R10), Y0
+	VBROADCASTI128 8(R10)(AX*1), Y1
+	VBROADCASTI128 8(R10)(AX*2), Y2
+	VBROADCASTI128 8(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 8(R11), Y0, Y0
+	VINSERTI128    $0x01, 8(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 8(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 8(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 32(DI)
+	VMOVDQU        Y0, 288(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 96(DI)
+	VMOVDQU        Y1, 352(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 160(DI)
+	VMOVDQU        Y1, 416(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 224(DI)
+	VMOVDQU        Y1, 480(DI)
+	VBROADCASTI128 24(R10), Y0
+	VBROADCASTI128 24(R10)(AX*1), Y1
+	VBROADCASTI128 24(R10)(AX*2), Y2
+	VBROADCASTI128 24(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 24(R11), Y0, Y0
+	VINSERTI128    $0x01, 24(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 24(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 24(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 672(DI)
+	VMOVDQU        Y0, 928(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 736(DI)
+	VMOVDQU        Y1, 992(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 800(DI)
+	VMOVDQU        Y1, 1056(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 864(DI)
+	VMOVDQU        Y1, 1120(DI)
+	VBROADCASTI128 40(R10), Y0
+	VBROADCASTI128 40(R10)(AX*1), Y1
+	VBROADCASTI128 40(R10)(AX*2), Y2
+	VBROADCASTI128 40(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 40(R11), Y0, Y0
+	VINSERTI128    $0x01, 40(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 40(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 40(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 1312(DI)
+	VMOVDQU        Y0, 1568(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 1376(DI)
+	VMOVDQU        Y1, 1632(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 1440(DI)
+	VMOVDQU        Y1, 1696(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 1504(DI)
+	VMOVDQU        Y1, 1760(DI)
+	VBROADCASTI128 56(R10), Y0
+	VBROADCASTI128 56(R10)(AX*1), Y1
+	VBROADCASTI128 56(R10)(AX*2), Y2
+	VBROADCASTI128 56(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 56(R11), Y0, Y0
+	VINSERTI128    $0x01, 56(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 56(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 56(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 1952(DI)
+	VMOVDQU        Y0, 2208(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 2016(DI)
+	VMOVDQU        Y1, 2272(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 2080(DI)
+	VMOVDQU        Y1, 2336(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 2144(DI)
+	VMOVDQU        Y1, 2400(DI)
+	VBROADCASTI128 72(R10), Y0
+	VBROADCASTI128 72(R10)(AX*1), Y1
+	VBROADCASTI128 72(R10)(AX*2), Y2
+	VBROADCASTI128 72(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 72(R11), Y0, Y0
+	VINSERTI128    $0x01, 72(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 72(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 72(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 2592(DI)
+	VMOVDQU        Y0, 2848(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 2656(DI)
+	VMOVDQU        Y1, 2912(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 2720(DI)
+	VMOVDQU        Y1, 2976(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 2784(DI)
+	VMOVDQU        Y1, 3040(DI)
+	VBROADCASTI128 88(R10), Y0
+	VBROADCASTI128 88(R10)(AX*1), Y1
+	VBROADCASTI128 88(R10)(AX*2), Y2
+	VBROADCASTI128 88(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 88(R11), Y0, Y0
+	VINSERTI128    $0x01, 88(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 88(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 88(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 3232(DI)
+	VMOVDQU        Y0, 3488(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 3296(DI)
+	VMOVDQU        Y1, 3552(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 3360(DI)
+	VMOVDQU        Y1, 3616(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 3424(DI)
+	VMOVDQU        Y1, 3680(DI)
+	VBROADCASTI128 104(R10), Y0
+	VBROADCASTI128 104(R10)(AX*1), Y1
+	VBROADCASTI128 104(R10)(AX*2), Y2
+	VBROADCASTI128 104(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 104(R11), Y0, Y0
+	VINSERTI128    $0x01, 104(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 104(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 104(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 3872(DI)
+	VMOVDQU        Y0, 4128(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 3936(DI)
+	VMOVDQU        Y1, 4192(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 4000(DI)
+	VMOVDQU        Y1, 4256(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 4064(DI)
+	VMOVDQU        Y1, 4320(DI)
+	VBROADCASTI128 120(R10), Y0
+	VBROADCASTI128 120(R10)(AX*1), Y1
+	VBROADCASTI128 120(R10)(AX*2), Y2
+	VBROADCASTI128 120(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 120(R11), Y0, Y0
+	VINSERTI128    $0x01, 120(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 120(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 120(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        iq4nl<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 4512(DI)
+	VMOVDQU        Y0, 4768(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 4576(DI)
+	VMOVDQU        Y1, 4832(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 4640(DI)
+	VMOVDQU        Y1, 4896(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        iq4nl<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 4704(DI)
+	VMOVDQU        Y1, 4960(DI)
+	VPXOR          X0, X0, X0
+	VPINSRW        $0x00, (R10), X0, X0
+	VPINSRW        $0x01, (R10)(AX*1), X0, X0
+	VPINSRW        $0x02, (R10)(AX*2), X0, X0
+	VPINSRW        $0x03, (R10)(R8*1), X0, X0
+	VPINSRW        $0x04, (R11), X0, X0
+	VPINSRW        $0x05, (R11)(AX*1), X0, X0
+	VPINSRW        $0x06, (R11)(AX*2), X0, X0
+	VPINSRW        $0x07, (R11)(R8*1), X0, X0
+	VCVTPH2PS      X0, Y0
+	VMOVD          (R10), X6
+	VPINSRD        $0x01, (R10)(AX*1), X6, X6
+	VPINSRD        $0x02, (R10)(AX*2), X6, X6
+	VPINSRD        $0x03, (R10)(R8*1), X6, X6
+	VMOVD          (R11), X1
+	VPINSRD        $0x01, (R11)(AX*1), X1, X1
+	VPINSRD        $0x02, (R11)(AX*2), X1, X1
+	VPINSRD        $0x03, (R11)(R8*1), X1, X1
+	VINSERTI128    $0x01, X1, Y6, Y1
+	VMOVD          4(R10), X6
+	VPINSRD        $0x01, 4(R10)(AX*1), X6, X6
+	VPINSRD        $0x02, 4(R10)(AX*2), X6, X6
+	VPINSRD        $0x03, 4(R10)(R8*1), X6, X6
+	VMOVD          4(R11), X2
+	VPINSRD        $0x01, 4(R11)(AX*1), X2, X2
+	VPINSRD        $0x02, 4(R11)(AX*2), X2, X2
+	VPINSRD        $0x03, 4(R11)(R8*1), X2, X2
+	VINSERTI128    $0x01, X2, Y6, Y2
+	VPSRLD         $0x10, Y1, Y1
+	VPSRLD         $0x00, Y2, Y3
+	VPAND          low4<>+0(SB), Y3, Y3
+	VPSRLD         $0x00, Y1, Y4
+	VPAND          low2<>+0(SB), Y4, Y4
+	VPSLLD         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBD         thirtytwo<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y0, Y3, Y3
+	VMOVUPS        Y3, 544(DI)
+	VPSRLD         $0x04, Y2, Y3
+	VPAND          low4<>+0(SB), Y3, Y3
+	VPSRLD         $0x02, Y1, Y4
+	VPAND          low2<>+0(SB), Y4, Y4
+	VPSLLD         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBD         thirtytwo<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y0, Y3, Y3
+	VMOVUPS        Y3, 1184(DI)
+	VPSRLD         $0x08, Y2, Y3
+	VPAND          low4<>+0(SB), Y3, Y3
+	VPSRLD         $0x04, Y1, Y4
+	VPAND          low2<>+0(SB), Y4, Y4
+	VPSLLD         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBD         thirtytwo<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y0, Y3, Y3
+	VMOVUPS        Y3, 1824(DI)
+	VPSRLD         $0x0c, Y2, Y3
+	VPAND          low4<>+0(SB), Y3, Y3
+	VPSRLD         $0x06, Y1, Y4
+	VPAND          low2<>+0(SB), Y4, Y4
+	VPSLLD         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBD         thirtytwo<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y0, Y3, Y3
+	VMOVUPS        Y3, 2464(DI)
+	VPSRLD         $0x10, Y2, Y3
+	VPAND          low4<>+0(SB), Y3, Y3
+	VPSRLD         $0x08, Y1, Y4
+	VPAND          low2<>+0(SB), Y4, Y4
+	VPSLLD         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBD         thirtytwo<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y0, Y3, Y3
+	VMOVUPS        Y3, 3104(DI)
+	VPSRLD         $0x14, Y2, Y3
+	VPAND          low4<>+0(SB), Y3, Y3
+	VPSRLD         $0x0a, Y1, Y4
+	VPAND          low2<>+0(SB), Y4, Y4
+	VPSLLD         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBD         thirtytwo<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y0, Y3, Y3
+	VMOVUPS        Y3, 3744(DI)
+	VPSRLD         $0x18, Y2, Y3
+	VPAND          low4<>+0(SB), Y3, Y3
+	VPSRLD         $0x0c, Y1, Y4
+	VPAND          low2<>+0(SB), Y4, Y4
+	VPSLLD         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBD         thirtytwo<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y0, Y3, Y3
+	VMOVUPS        Y3, 4384(DI)
+	VPSRLD         $0x1c, Y2, Y2
+	VPAND          low4<>+0(SB), Y2, Y2
+	VPSRLD         $0x0e, Y1, Y1
+	VPAND          low2<>+0(SB), Y1, Y1
+	VPSLLD         $0x04, Y1, Y1
+	VPOR           Y1, Y2, Y2
+	VPSUBD         thirtytwo<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 5024(DI)
+	ADDQ           $+136, CX
+	ADDQ           $+136, R9
+	ADDQ           $+136, R10
+	ADDQ           $+136, R11
+	ADDQ           $0x00001400, DI
+	SUBQ           $0x08, SI
+	JNZ            block
+	VZEROUPPER
+	RET
+
+DATA low4<>+0(SB)/4, $0x0000000f
+DATA low4<>+4(SB)/4, $0x0000000f
+DATA low4<>+8(SB)/4, $0x0000000f
+DATA low4<>+12(SB)/4, $0x0000000f
+DATA low4<>+16(SB)/4, $0x0000000f
+DATA low4<>+20(SB)/4, $0x0000000f
+DATA low4<>+24(SB)/4, $0x0000000f
+DATA low4<>+28(SB)/4, $0x0000000f
+GLOBL low4<>(SB), RODATA|NOPTR, $32
+
+DATA low2<>+0(SB)/4, $0x00000003
+DATA low2<>+4(SB)/4, $0x00000003
+DATA low2<>+8(SB)/4, $0x00000003
+DATA low2<>+12(SB)/4, $0x00000003
+DATA low2<>+16(SB)/4, $0x00000003
+DATA low2<>+20(SB)/4, $0x00000003
+DATA low2<>+24(SB)/4, $0x00000003
+DATA low2<>+28(SB)/4, $0x00000003
+GLOBL low2<>(SB), RODATA|NOPTR, $32
+
+DATA thirtytwo<>+0(SB)/4, $0x00000020
+DATA thirtytwo<>+4(SB)/4, $0x00000020
+DATA thirtytwo<>+8(SB)/4, $0x00000020
+DATA thirtytwo<>+12(SB)/4, $0x00000020
+DATA thirtytwo<>+16(SB)/4, $0x00000020
+DATA thirtytwo<>+20(SB)/4, $0x00000020
+DATA thirtytwo<>+24(SB)/4, $0x00000020
+DATA thirtytwo<>+28(SB)/4, $0x00000020
+GLOBL thirtytwo<>(SB), RODATA|NOPTR, $32
+
+// func unpackMXFP4AVX2(a *mulArgs)
+// Requires: AVX, AVX2, MMX+
+TEXT ·unpackMXFP4AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 120(AX), DX
+	MOVQ 128(AX), BX
+	ADDQ CX, DX
+	MOVQ 16(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 8(AX), AX
+	LEAQ (AX)(AX*2), R8
+	LEAQ (CX)(AX*4), R9
+	LEAQ (R9)(AX*4), R10
+	LEAQ (R10)(AX*4), R11
+
+block:
+	PREFETCHT1     (DX)
+	PREFETCHT0     (DX)(BX*1)
+	PREFETCHT1     64(DX)
+	PREFETCHT0     64(DX)(BX*1)
+	PREFETCHT1     128(DX)
+	PREFETCHT0     128(DX)(BX*1)
+	PREFETCHT1     192(DX)
+	PREFETCHT0     192(DX)(BX*1)
+	PREFETCHT1     256(DX)
+	PREFETCHT0     256(DX)(BX*1)
+	ADDQ           $+272, DX
+	VBROADCASTI128 1(CX), Y0
+	VBROADCASTI128 1(CX)(AX*1), Y1
+	VBROADCASTI128 1(CX)(AX*2), Y2
+	VBROADCASTI128 1(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 1(R9), Y0, Y0
+	VINSERTI128    $0x01, 1(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 1(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 1(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        fp4<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        fp4<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, (DI)
+	VMOVDQU        Y0, 256(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        fp4<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        fp4<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 64(DI)
+	VMOVDQU        Y1, 320(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        fp4<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        fp4<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 128(DI)
+	VMOVDQU        Y1, 384(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        fp4<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        fp4<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 192(DI)
+	VMOVDQU        Y1, 448(DI)
+	VMOVD          (CX), X6
+	VPINSRD        $0x01, (CX)(AX*1), X6, X6
+	VPINSRD        $0x02, (CX)(AX*2), X6, X6
+	VPINSRD        $0x03, (CX)(R8*1), X6, X6
+	VMOVD          (R9), X0
+	VPINSRD        $0x01, (R9)(AX*1), X0, X0
+	VPINSRD        $0x02, (R9)(AX*2), X0, X0
+	VPINSRD        $0x03, (R9)(R8*1), X0, X0
+	VINSERTI128    $0x01, X0, Y6, Y0
+	VPAND          low8<>+0(SB), Y0, Y0
+	VPSUBD         dwordOnes<>+0(SB), Y0, Y1
+	VPCMPGTD       dwordOnes<>+0(SB), Y0, Y3
+	VPSLLD         $0x17, Y1, Y1
+	VMOVDQU        subnormal<>+0(SB), Y2
+	VPSLLVD        Y0, Y2, Y2
+	VPBLENDVB      Y3, Y1, Y2, Y1
+	VMOVUPS        Y1, 512(DI)
+	VBROADCASTI128 1(R10), Y0
+	VBROADCASTI128 1(R10)(AX*1), Y1
+	VBROADCASTI128 1(R10)(AX*2), Y2
+	VBROADCASTI128 1(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 1(R11), Y0, Y0
+	VINSERTI128    $0x01, 1(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 1(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 1(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        fp4<>+0(SB), Y5
+	VPSHUFB        Y4, Y5, Y4
+	VMOVDQU        fp4<>+0(SB), Y5
+	VPSHUFB        Y0, Y5, Y0
+	VMOVDQU        Y4, 32(DI)
+	VMOVDQU        Y0, 288(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        fp4<>+0(SB), Y4
+	VPSHUFB        Y0, Y4, Y0
+	VMOVDQU        fp4<>+0(SB), Y4
+	VPSHUFB        Y1, Y4, Y1
+	VMOVDQU        Y0, 96(DI)
+	VMOVDQU        Y1, 352(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        fp4<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        fp4<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 160(DI)
+	VMOVDQU        Y1, 416(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VMOVDQU        fp4<>+0(SB), Y2
+	VPSHUFB        Y0, Y2, Y0
+	VMOVDQU        fp4<>+0(SB), Y2
+	VPSHUFB        Y1, Y2, Y1
+	VMOVDQU        Y0, 224(DI)
+	VMOVDQU        Y1, 480(DI)
+	VMOVD          (R10), X6
+	VPINSRD        $0x01, (R10)(AX*1), X6, X6
+	VPINSRD        $0x02, (R10)(AX*2), X6, X6
+	VPINSRD        $0x03, (R10)(R8*1), X6, X6
+	VMOVD          (R11), X0
+	VPINSRD        $0x01, (R11)(AX*1), X0, X0
+	VPINSRD        $0x02, (R11)(AX*2), X0, X0
+	VPINSRD        $0x03, (R11)(R8*1), X0, X0
+	VINSERTI128    $0x01, X0, Y6, Y0
+	VPAND          low8<>+0(SB), Y0, Y0
+	VPSUBD         dwordOnes<>+0(SB), Y0, Y1
+	VPCMPGTD       dwordOnes<>+0(SB), Y0, Y3
+	VPSLLD         $0x17, Y1, Y1
+	VMOVDQU        subnormal<>+0(SB), Y2
+	VPSLLVD        Y0, Y2, Y2
+	VPBLENDVB      Y3, Y1, Y2, Y1
+	VMOVUPS        Y1, 544(DI)
+	ADDQ           $+17, CX
+	ADDQ           $+17, R9
+	ADDQ           $+17, R10
+	ADDQ           $+17, R11
+	ADDQ           $0x00000280, DI
+	SUBQ           $0x01, SI
+	JNZ            block
+	VZEROUPPER
+	RET
+
+DATA fp4<>+0(SB)/4, $0x03020100
+DATA fp4<>+4(SB)/4, $0x0c080604
+DATA fp4<>+8(SB)/4, $0xfdfeff00
+DATA fp4<>+12(SB)/4, $0xf4f8fafc
+DATA fp4<>+16(SB)/4, $0x03020100
+DATA fp4<>+20(SB)/4, $0x0c080604
+DATA fp4<>+24(SB)/4, $0xfdfeff00
+DATA fp4<>+28(SB)/4, $0xf4f8fafc
+GLOBL fp4<>(SB), RODATA|NOPTR, $32
+
+DATA low8<>+0(SB)/4, $0x000000ff
+DATA low8<>+4(SB)/4, $0x000000ff
+DATA low8<>+8(SB)/4, $0x000000ff
+DATA low8<>+12(SB)/4, $0x000000ff
+DATA low8<>+16(SB)/4, $0x000000ff
+DATA low8<>+20(SB)/4, $0x000000ff
+DATA low8<>+24(SB)/4, $0x000000ff
+DATA low8<>+28(SB)/4, $0x000000ff
+GLOBL low8<>(SB), RODATA|NOPTR, $32
+
+DATA dwordOnes<>+0(SB)/4, $0x00000001
+DATA dwordOnes<>+4(SB)/4, $0x00000001
+DATA dwordOnes<>+8(SB)/4, $0x00000001
+DATA dwordOnes<>+12(SB)/4, $0x00000001
+DATA dwordOnes<>+16(SB)/4, $0x00000001
+DATA dwordOnes<>+20(SB)/4, $0x00000001
+DATA dwordOnes<>+24(SB)/4, $0x00000001
+DATA dwordOnes<>+28(SB)/4, $0x00000001
+GLOBL dwordOnes<>(SB), RODATA|NOPTR, $32
+
+DATA subnormal<>+0(SB)/4, $0x00200000
+DATA subnormal<>+4(SB)/4, $0x00200000
+DATA subnormal<>+8(SB)/4, $0x00200000
+DATA subnormal<>+12(SB)/4, $0x00200000
+DATA subnormal<>+16(SB)/4, $0x00200000
+DATA subnormal<>+20(SB)/4, $0x00200000
+DATA subnormal<>+24(SB)/4, $0x00200000
+DATA subnormal<>+28(SB)/4, $0x00200000
+GLOBL subnormal<>(SB), RODATA|NOPTR, $32
+
+// func unpackQ3KAVX2(a *mulArgs)
+// Requires: AVX, AVX2, F16C, MMX+
+TEXT ·unpackQ3KAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 120(AX), DX
+	MOVQ 128(AX), BX
+	ADDQ CX, DX
+	MOVQ 16(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 8(AX), AX
+	LEAQ (AX)(AX*2), R8
+	LEAQ (CX)(AX*4), R9
+	LEAQ (R9)(AX*4), R10
+	LEAQ (R10)(AX*4), R11
+
+block:
+	PREFETCHT1     (DX)
+	PREFETCHT0     (DX)(BX*1)
+	PREFETCHT1     64(DX)
+	PREFETCHT0     64(DX)(BX*1)
+	PREFETCHT1     128(DX)
+	PREFETCHT0     128(DX)(BX*1)
+	PREFETCHT1     192(DX)
+	PREFETCHT0     192(DX)(BX*1)
+	PREFETCHT1     256(DX)
+	PREFETCHT0     256(DX)(BX*1)
+	PREFETCHT1     320(DX)
+	PREFETCHT0     320(DX)(BX*1)
+	PREFETCHT1     384(DX)
+	PREFETCHT0     384(DX)(BX*1)
+	PREFETCHT1     448(DX)
+	PREFETCHT0     448(DX)(BX*1)
+	PREFETCHT1     512(DX)
+	PREFETCHT0     512(DX)(BX*1)
+	PREFETCHT1     576(DX)
+	PREFETCHT0     576(DX)(BX*1)
+	PREFETCHT1     640(DX)
+	PREFETCHT0     640(DX)(BX*1)
+	PREFETCHT1     704(DX)
+	PREFETCHT0     704(DX)(BX*1)
+	PREFETCHT1     768(DX)
+	PREFETCHT0     768(DX)(BX*1)
+	PREFETCHT1     832(DX)
+	PREFETCHT0     832(DX)(BX*1)
+	PREFETCHT1     896(DX)
+	PREFETCHT0     896(DX)(BX*1)
+	PREFETCHT1     960(DX)
+	PREFETCHT0     960(DX)(BX*1)
+	PREFETCHT1     1024(DX)
+	PREFETCHT0     1024(DX)(BX*1)
+	PREFETCHT1     1088(DX)
+	PREFETCHT0     1088(DX)(BX*1)
+	PREFETCHT1     1152(DX)
+	PREFETCHT0     1152(DX)(BX*1)
+	PREFETCHT1     1216(DX)
+	PREFETCHT0     1216(DX)(BX*1)
+	PREFETCHT1     1280(DX)
+	PREFETCHT0     1280(DX)(BX*1)
+	PREFETCHT1     1344(DX)
+	PREFETCHT0     1344(DX)(BX*1)
+	PREFETCHT1     1408(DX)
+	PREFETCHT0     1408(DX)(BX*1)
+	PREFETCHT1     1472(DX)
+	PREFETCHT0     1472(DX)(BX*1)
+	PREFETCHT1     1536(DX)
+	PREFETCHT0     1536(DX)(BX*1)
+	PREFETCHT1     1600(DX)
+	PREFETCHT0     1600(DX)(BX*1)
+	PREFETCHT1     1664(DX)
+	PREFETCHT0     1664(DX)(BX*1)
+	PREFETCHT1     1728(DX)
+	PREFETCHT0     1728(DX)(BX*1)
+	ADDQ           $+1760, DX
+	VBROADCASTI128 (CX), Y0
+	VBROADCASTI128 (CX)(AX*1), Y1
+	VBROADCASTI128 (CX)(AX*2), Y2
+	VBROADCASTI128 (CX)(R8*1), Y3
+	VINSERTI128    $0x01, (R9), Y0, Y0
+	VINSERTI128    $0x01, (R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, (R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, (R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 32(CX), Y4
+	VBROADCASTI128 32(CX)(AX*1), Y5
+	VBROADCASTI128 32(CX)(AX*2), Y7
+	VBROADCASTI128 32(CX)(R8*1), Y8
+	VINSERTI128    $0x01, 32(R9), Y4, Y4
+	VINSERTI128    $0x01, 32(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 32(R9)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 32(R9)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          pairs8<>+0(SB), Y4, Y9
+	VPAND          ones8<>+0(SB), Y0, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, (DI)
+	VPSRLW         $0x02, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x01, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 640(DI)
+	VPSRLW         $0x04, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x02, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 1280(DI)
+	VPSRLW         $0x06, Y4, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1920(DI)
+	VPAND          pairs8<>+0(SB), Y5, Y4
+	VPAND          ones8<>+0(SB), Y1, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 64(DI)
+	VPSRLW         $0x02, Y5, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 704(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x02, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1344(DI)
+	VPSRLW         $0x06, Y5, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1984(DI)
+	VPAND          pairs8<>+0(SB), Y7, Y4
+	VPAND          ones8<>+0(SB), Y2, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 128(DI)
+	VPSRLW         $0x02, Y7, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 768(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x02, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1408(DI)
+	VPSRLW         $0x06, Y7, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2048(DI)
+	VPAND          pairs8<>+0(SB), Y8, Y4
+	VPAND          ones8<>+0(SB), Y3, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 192(DI)
+	VPSRLW         $0x02, Y8, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 832(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x02, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1472(DI)
+	VPSRLW         $0x06, Y8, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2112(DI)
+	VBROADCASTI128 64(CX), Y4
+	VBROADCASTI128 64(CX)(AX*1), Y5
+	VBROADCASTI128 64(CX)(AX*2), Y7
+	VBROADCASTI128 64(CX)(R8*1), Y8
+	VINSERTI128    $0x01, 64(R9), Y4, Y4
+	VINSERTI128    $0x01, 64(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 64(R9)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 64(R9)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          pairs8<>+0(SB), Y4, Y9
+	VPSRLW         $0x04, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 2560(DI)
+	VPSRLW         $0x02, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x05, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 3200(DI)
+	VPSRLW         $0x04, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x06, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 3840(DI)
+	VPSRLW         $0x06, Y4, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x07, Y0, Y0
+	VPAND          ones8<>+0(SB), Y0, Y0
+	VPSLLW         $0x02, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4480(DI)
+	VPAND          pairs8<>+0(SB), Y5, Y0
+	VPSRLW         $0x04, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x02, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2624(DI)
+	VPSRLW         $0x02, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x05, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x02, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3264(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x02, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3904(DI)
+	VPSRLW         $0x06, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y1, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4544(DI)
+	VPAND          pairs8<>+0(SB), Y7, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2688(DI)
+	VPSRLW         $0x02, Y7, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x05, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3328(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3968(DI)
+	VPSRLW         $0x06, Y7, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4608(DI)
+	VPAND          pairs8<>+0(SB), Y8, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2752(DI)
+	VPSRLW         $0x02, Y8, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x05, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3392(DI)
+	VPSRLW         $0x04, Y8, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4032(DI)
+	VPSRLW         $0x06, Y8, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4672(DI)
+	VBROADCASTI128 16(CX), Y0
+	VBROADCASTI128 16(CX)(AX*1), Y1
+	VBROADCASTI128 16(CX)(AX*2), Y2
+	VBROADCASTI128 16(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 16(R9), Y0, Y0
+	VINSERTI128    $0x01, 16(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 16(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 16(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 48(CX), Y4
+	VBROADCASTI128 48(CX)(AX*1), Y5
+	VBROADCASTI128 48(CX)(AX*2), Y7
+	VBROADCASTI128 48(CX)(R8*1), Y8
+	VINSERTI128    $0x01, 48(R9), Y4, Y4
+	VINSERTI128    $0x01, 48(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 48(R9)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 48(R9)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          pairs8<>+0(SB), Y4, Y9
+	VPAND          ones8<>+0(SB), Y0, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 256(DI)
+	VPSRLW         $0x02, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x01, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 896(DI)
+	VPSRLW         $0x04, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x02, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 1536(DI)
+	VPSRLW         $0x06, Y4, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2176(DI)
+	VPAND          pairs8<>+0(SB), Y5, Y4
+	VPAND          ones8<>+0(SB), Y1, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 320(DI)
+	VPSRLW         $0x02, Y5, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 960(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x02, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1600(DI)
+	VPSRLW         $0x06, Y5, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2240(DI)
+	VPAND          pairs8<>+0(SB), Y7, Y4
+	VPAND          ones8<>+0(SB), Y2, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 384(DI)
+	VPSRLW         $0x02, Y7, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1024(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x02, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1664(DI)
+	VPSRLW         $0x06, Y7, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2304(DI)
+	VPAND          pairs8<>+0(SB), Y8, Y4
+	VPAND          ones8<>+0(SB), Y3, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 448(DI)
+	VPSRLW         $0x02, Y8, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1088(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x02, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1728(DI)
+	VPSRLW         $0x06, Y8, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2368(DI)
+	VBROADCASTI128 80(CX), Y4
+	VBROADCASTI128 80(CX)(AX*1), Y5
+	VBROADCASTI128 80(CX)(AX*2), Y7
+	VBROADCASTI128 80(CX)(R8*1), Y8
+	VINSERTI128    $0x01, 80(R9), Y4, Y4
+	VINSERTI128    $0x01, 80(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 80(R9)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 80(R9)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          pairs8<>+0(SB), Y4, Y9
+	VPSRLW         $0x04, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 2816(DI)
+	VPSRLW         $0x02, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x05, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 3456(DI)
+	VPSRLW         $0x04, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x06, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 4096(DI)
+	VPSRLW         $0x06, Y4, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x07, Y0, Y0
+	VPAND          ones8<>+0(SB), Y0, Y0
+	VPSLLW         $0x02, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4736(DI)
+	VPAND          pairs8<>+0(SB), Y5, Y0
+	VPSRLW         $0x04, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x02, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2880(DI)
+	VPSRLW         $0x02, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x05, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x02, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3520(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x02, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4160(DI)
+	VPSRLW         $0x06, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y1, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4800(DI)
+	VPAND          pairs8<>+0(SB), Y7, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2944(DI)
+	VPSRLW         $0x02, Y7, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x05, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3584(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4224(DI)
+	VPSRLW         $0x06, Y7, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4864(DI)
+	VPAND          pairs8<>+0(SB), Y8, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3008(DI)
+	VPSRLW         $0x02, Y8, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x05, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3648(DI)
+	VPSRLW         $0x04, Y8, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4288(DI)
+	VPSRLW         $0x06, Y8, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4928(DI)
+	VMOVD          96(CX), X6
+	VPINSRD        $0x01, 96(CX)(AX*1), X6, X6
+	VPINSRD        $0x02, 96(CX)(AX*2), X6, X6
+	VPINSRD        $0x03, 96(CX)(R8*1), X6, X6
+	VMOVD          96(R9), X0
+	VPINSRD        $0x01, 96(R9)(AX*1), X0, X0
+	VPINSRD        $0x02, 96(R9)(AX*2), X0, X0
+	VPINSRD        $0x03, 96(R9)(R8*1), X0, X0
+	VINSERTI128    $0x01, X0, Y6, Y0
+	VMOVD          100(CX), X6
+	VPINSRD        $0x01, 100(CX)(AX*1), X6, X6
+	VPINSRD        $0x02, 100(CX)(AX*2), X6, X6
+	VPINSRD        $0x03, 100(CX)(R8*1), X6, X6
+	VMOVD          100(R9), X1
+	VPINSRD        $0x01, 100(R9)(AX*1), X1, X1
+	VPINSRD        $0x02, 100(R9)(AX*2), X1, X1
+	VPINSRD        $0x03, 100(R9)(R8*1), X1, X1
+	VINSERTI128    $0x01, X1, Y6, Y1
+	VMOVD          104(CX), X6
+	VPINSRD        $0x01, 104(CX)(AX*1), X6, X6
+	VPINSRD        $0x02, 104(CX)(AX*2), X6, X6
+	VPINSRD        $0x03, 104(CX)(R8*1), X6, X6
+	VMOVD          104(R9), X2
+	VPINSRD        $0x01, 104(R9)(AX*1), X2, X2
+	VPINSRD        $0x02, 104(R9)(AX*2), X2, X2
+	VPINSRD        $0x03, 104(R9)(R8*1), X2, X2
+	VINSERTI128    $0x01, X2, Y6, Y2
+	VPAND          nibbles8<>+0(SB), Y0, Y3
+	VPAND          pairs8<>+0(SB), Y2, Y4
+	VPSLLW         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBB         thirtytwos<>+0(SB), Y3, Y3
+	VPAND          nibbles8<>+0(SB), Y1, Y4
+	VPSRLW         $0x02, Y2, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x04, Y2, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VPSRLW         $0x06, Y2, Y2
+	VPAND          pairs8<>+0(SB), Y2, Y2
+	VPSLLW         $0x04, Y2, Y2
+	VPOR           Y2, Y1, Y1
+	VPSUBB         thirtytwos<>+0(SB), Y1, Y1
+	VPXOR          X2, X2, X2
+	VPINSRW        $0x00, 108(CX), X2, X2
+	VPINSRW        $0x01, 108(CX)(AX*1), X2, X2
+	VPINSRW        $0x02, 108(CX)(AX*2), X2, X2
+	VPINSRW        $0x03, 108(CX)(R8*1), X2, X2
+	VPINSRW        $0x04, 108(R9), X2, X2
+	VPINSRW        $0x05, 108(R9)(AX*1), X2, X2
+	VPINSRW        $0x06, 108(R9)(AX*2), X2, X2
+	VPINSRW        $0x07, 108(R9)(R8*1), X2, X2
+	VCVTPH2PS      X2, Y2
+	VPSLLD         $0x18, Y3, Y5
+	VPSRAD         $0x18, Y5, Y5
+	VCVTDQ2PS      Y5, Y5
+	VMULPS         Y2, Y5, Y5
+	VMOVUPS        Y5, 512(DI)
+	VPSLLD         $0x10, Y3, Y5
+	VPSRAD         $0x18, Y5, Y5
+	VCVTDQ2PS      Y5, Y5
+	VMULPS         Y2, Y5, Y5
+	VMOVUPS        Y5, 576(DI)
+	VPSLLD         $0x08, Y3, Y5
+	VPSRAD         $0x18, Y5, Y5
+	VCVTDQ2PS      Y5, Y5
+	VMULPS         Y2, Y5, Y5
+	VMOVUPS        Y5, 1152(DI)
+	VPSLLD         $0x00, Y3, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 1216(DI)
+	VPSLLD         $0x18, Y4, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 1792(DI)
+	VPSLLD         $0x10, Y4, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 1856(DI)
+	VPSLLD         $0x08, Y4, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 2432(DI)
+	VPSLLD         $0x00, Y4, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 2496(DI)
+	VPSLLD         $0x18, Y0, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 3072(DI)
+	VPSLLD         $0x10, Y0, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 3136(DI)
+	VPSLLD         $0x08, Y0, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 3712(DI)
+	VPSLLD         $0x00, Y0, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y2, Y0, Y0
+	VMOVUPS        Y0, 3776(DI)
+	VPSLLD         $0x18, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y2, Y0, Y0
+	VMOVUPS        Y0, 4352(DI)
+	VPSLLD         $0x10, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y2, Y0, Y0
+	VMOVUPS        Y0, 4416(DI)
+	VPSLLD         $0x08, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y2, Y0, Y0
+	VMOVUPS        Y0, 4992(DI)
+	VPSLLD         $0x00, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y2, Y0, Y0
+	VMOVUPS        Y0, 5056(DI)
+	VBROADCASTI128 (R10), Y0
+	VBROADCASTI128 (R10)(AX*1), Y1
+	VBROADCASTI128 (R10)(AX*2), Y2
+	VBROADCASTI128 (R10)(R8*1), Y3
+	VINSERTI128    $0x01, (R11), Y0, Y0
+	VINSERTI128    $0x01, (R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, (R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, (R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 32(R10), Y4
+	VBROADCASTI128 32(R10)(AX*1), Y5
+	VBROADCASTI128 32(R10)(AX*2), Y7
+	VBROADCASTI128 32(R10)(R8*1), Y8
+	VINSERTI128    $0x01, 32(R11), Y4, Y4
+	VINSERTI128    $0x01, 32(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 32(R11)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 32(R11)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          pairs8<>+0(SB), Y4, Y9
+	VPAND          ones8<>+0(SB), Y0, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 32(DI)
+	VPSRLW         $0x02, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x01, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 672(DI)
+	VPSRLW         $0x04, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x02, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 1312(DI)
+	VPSRLW         $0x06, Y4, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1952(DI)
+	VPAND          pairs8<>+0(SB), Y5, Y4
+	VPAND          ones8<>+0(SB), Y1, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 96(DI)
+	VPSRLW         $0x02, Y5, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 736(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x02, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1376(DI)
+	VPSRLW         $0x06, Y5, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2016(DI)
+	VPAND          pairs8<>+0(SB), Y7, Y4
+	VPAND          ones8<>+0(SB), Y2, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 160(DI)
+	VPSRLW         $0x02, Y7, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 800(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x02, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1440(DI)
+	VPSRLW         $0x06, Y7, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2080(DI)
+	VPAND          pairs8<>+0(SB), Y8, Y4
+	VPAND          ones8<>+0(SB), Y3, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 224(DI)
+	VPSRLW         $0x02, Y8, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 864(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x02, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1504(DI)
+	VPSRLW         $0x06, Y8, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2144(DI)
+	VBROADCASTI128 64(R10), Y4
+	VBROADCASTI128 64(R10)(AX*1), Y5
+	VBROADCASTI128 64(R10)(AX*2), Y7
+	VBROADCASTI128 64(R10)(R8*1), Y8
+	VINSERTI128    $0x01, 64(R11), Y4, Y4
+	VINSERTI128    $0x01, 64(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 64(R11)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 64(R11)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          pairs8<>+0(SB), Y4, Y9
+	VPSRLW         $0x04, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 2592(DI)
+	VPSRLW         $0x02, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x05, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 3232(DI)
+	VPSRLW         $0x04, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x06, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 3872(DI)
+	VPSRLW         $0x06, Y4, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x07, Y0, Y0
+	VPAND          ones8<>+0(SB), Y0, Y0
+	VPSLLW         $0x02, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4512(DI)
+	VPAND          pairs8<>+0(SB), Y5, Y0
+	VPSRLW         $0x04, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x02, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2656(DI)
+	VPSRLW         $0x02, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x05, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x02, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3296(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x02, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3936(DI)
+	VPSRLW         $0x06, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y1, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4576(DI)
+	VPAND          pairs8<>+0(SB), Y7, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2720(DI)
+	VPSRLW         $0x02, Y7, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x05, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3360(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4000(DI)
+	VPSRLW         $0x06, Y7, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4640(DI)
+	VPAND          pairs8<>+0(SB), Y8, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2784(DI)
+	VPSRLW         $0x02, Y8, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x05, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3424(DI)
+	VPSRLW         $0x04, Y8, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4064(DI)
+	VPSRLW         $0x06, Y8, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4704(DI)
+	VBROADCASTI128 16(R10), Y0
+	VBROADCASTI128 16(R10)(AX*1), Y1
+	VBROADCASTI128 16(R10)(AX*2), Y2
+	VBROADCASTI128 16(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 16(R11), Y0, Y0
+	VINSERTI128    $0x01, 16(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 16(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 16(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 48(R10), Y4
+	VBROADCASTI128 48(R10)(AX*1), Y5
+	VBROADCASTI128 48(R10)(AX*2), Y7
+	VBROADCASTI128 48(R10)(R8*1), Y8
+	VINSERTI128    $0x01, 48(R11), Y4, Y4
+	VINSERTI128    $0x01, 48(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 48(R11)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 48(R11)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          pairs8<>+0(SB), Y4, Y9
+	VPAND          ones8<>+0(SB), Y0, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 288(DI)
+	VPSRLW         $0x02, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x01, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 928(DI)
+	VPSRLW         $0x04, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x02, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 1568(DI)
+	VPSRLW         $0x06, Y4, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2208(DI)
+	VPAND          pairs8<>+0(SB), Y5, Y4
+	VPAND          ones8<>+0(SB), Y1, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 352(DI)
+	VPSRLW         $0x02, Y5, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 992(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x02, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x02, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1632(DI)
+	VPSRLW         $0x06, Y5, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2272(DI)
+	VPAND          pairs8<>+0(SB), Y7, Y4
+	VPAND          ones8<>+0(SB), Y2, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 416(DI)
+	VPSRLW         $0x02, Y7, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1056(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x02, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1696(DI)
+	VPSRLW         $0x06, Y7, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2336(DI)
+	VPAND          pairs8<>+0(SB), Y8, Y4
+	VPAND          ones8<>+0(SB), Y3, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 480(DI)
+	VPSRLW         $0x02, Y8, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1120(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x02, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1760(DI)
+	VPSRLW         $0x06, Y8, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x02, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2400(DI)
+	VBROADCASTI128 80(R10), Y4
+	VBROADCASTI128 80(R10)(AX*1), Y5
+	VBROADCASTI128 80(R10)(AX*2), Y7
+	VBROADCASTI128 80(R10)(R8*1), Y8
+	VINSERTI128    $0x01, 80(R11), Y4, Y4
+	VINSERTI128    $0x01, 80(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 80(R11)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 80(R11)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          pairs8<>+0(SB), Y4, Y9
+	VPSRLW         $0x04, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 2848(DI)
+	VPSRLW         $0x02, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x05, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 3488(DI)
+	VPSRLW         $0x04, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSRLW         $0x06, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x02, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VPSUBB         fours<>+0(SB), Y9, Y9
+	VMOVDQU        Y9, 4128(DI)
+	VPSRLW         $0x06, Y4, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSRLW         $0x07, Y0, Y0
+	VPAND          ones8<>+0(SB), Y0, Y0
+	VPSLLW         $0x02, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VPSUBB         fours<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4768(DI)
+	VPAND          pairs8<>+0(SB), Y5, Y0
+	VPSRLW         $0x04, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x02, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2912(DI)
+	VPSRLW         $0x02, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x05, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x02, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3552(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x02, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4192(DI)
+	VPSRLW         $0x06, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y1, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4832(DI)
+	VPAND          pairs8<>+0(SB), Y7, Y0
+	VPSRLW         $0x04, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2976(DI)
+	VPSRLW         $0x02, Y7, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x05, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3616(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4256(DI)
+	VPSRLW         $0x06, Y7, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4896(DI)
+	VPAND          pairs8<>+0(SB), Y8, Y0
+	VPSRLW         $0x04, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3040(DI)
+	VPSRLW         $0x02, Y8, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x05, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3680(DI)
+	VPSRLW         $0x04, Y8, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4320(DI)
+	VPSRLW         $0x06, Y8, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x02, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         fours<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4960(DI)
+	VMOVD          96(R10), X6
+	VPINSRD        $0x01, 96(R10)(AX*1), X6, X6
+	VPINSRD        $0x02, 96(R10)(AX*2), X6, X6
+	VPINSRD        $0x03, 96(R10)(R8*1), X6, X6
+	VMOVD          96(R11), X0
+	VPINSRD        $0x01, 96(R11)(AX*1), X0, X0
+	VPINSRD        $0x02, 96(R11)(AX*2), X0, X0
+	VPINSRD        $0x03, 96(R11)(R8*1), X0, X0
+	VINSERTI128    $0x01, X0, Y6, Y0
+	VMOVD          100(R10), X6
+	VPINSRD        $0x01, 100(R10)(AX*1), X6, X6
+	VPINSRD        $0x02, 100(R10)(AX*2), X6, X6
+	VPINSRD        $0x03, 100(R10)(R8*1), X6, X6
+	VMOVD          100(R11), X1
+	VPINSRD        $0x01, 100(R11)(AX*1), X1, X1
+	VPINSRD        $0x02, 100(R11)(AX*2), X1, X1
+	VPINSRD        $0x03, 100(R11)(R8*1), X1, X1
+	VINSERTI128    $0x01, X1, Y6, Y1
+	VMOVD          104(R10), X6
+	VPINSRD        $0x01, 104(R10)(AX*1), X6, X6
+	VPINSRD        $0x02, 104(R10)(AX*2), X6, X6
+	VPINSRD        $0x03, 104(R10)(R8*1), X6, X6
+	VMOVD          104(R11), X2
+	VPINSRD        $0x01, 104(R11)(AX*1), X2, X2
+	VPINSRD        $0x02, 104(R11)(AX*2), X2, X2
+	VPINSRD        $0x03, 104(R11)(R8*1), X2, X2
+	VINSERTI128    $0x01, X2, Y6, Y2
+	VPAND          nibbles8<>+0(SB), Y0, Y3
+	VPAND          pairs8<>+0(SB), Y2, Y4
+	VPSLLW         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPSUBB         thirtytwos<>+0(SB), Y3, Y3
+	VPAND          nibbles8<>+0(SB), Y1, Y4
+	VPSRLW         $0x02, Y2, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x04, Y2, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VPSRLW         $0x06, Y2, Y2
+	VPAND          pairs8<>+0(SB), Y2, Y2
+	VPSLLW         $0x04, Y2, Y2
+	VPOR           Y2, Y1, Y1
+	VPSUBB         thirtytwos<>+0(SB), Y1, Y1
+	VPXOR          X2, X2, X2
+	VPINSRW        $0x00, 108(R10), X2, X2
+	VPINSRW        $0x01, 108(R10)(AX*1), X2, X2
+	VPINSRW        $0x02, 108(R10)(AX*2), X2, X2
+	VPINSRW        $0x03, 108(R10)(R8*1), X2, X2
+	VPINSRW        $0x04, 108(R11), X2, X2
+	VPINSRW        $0x05, 108(R11)(AX*1), X2, X2
+	VPINSRW        $0x06, 108(R11)(AX*2), X2, X2
+	VPINSRW        $0x07, 108(R11)(R8*1), X2, X2
+	VCVTPH2PS      X2, Y2
+	VPSLLD         $0x18, Y3, Y5
+	VPSRAD         $0x18, Y5, Y5
+	VCVTDQ2PS      Y5, Y5
+	VMULPS         Y2, Y5, Y5
+	VMOVUPS        Y5, 544(DI)
+	VPSLLD         $0x10, Y3, Y5
+	VPSRAD         $0x18, Y5, Y5
+	VCVTDQ2PS      Y5, Y5
+	VMULPS         Y2, Y5, Y5
+	VMOVUPS        Y5, 608(DI)
+	VPSLLD         $0x08, Y3, Y5
+	VPSRAD         $0x18, Y5, Y5
+	VCVTDQ2PS      Y5, Y5
+	VMULPS         Y2, Y5, Y5
+	VMOVUPS        Y5, 1184(DI)
+	VPSLLD         $0x00, Y3, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 1248(DI)
+	VPSLLD         $0x18, Y4, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 1824(DI)
+	VPSLLD         $0x10, Y4, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 1888(DI)
+	VPSLLD         $0x08, Y4, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 2464(DI)
+	VPSLLD         $0x00, Y4, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 2528(DI)
+	VPSLLD         $0x18, Y0, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 3104(DI)
+	VPSLLD         $0x10, Y0, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 3168(DI)
+	VPSLLD         $0x08, Y0, Y3
+	VPSRAD         $0x18, Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 3744(DI)
+	VPSLLD         $0x00, Y0, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y2, Y0, Y0
+	VMOVUPS        Y0, 3808(DI)
+	VPSLLD         $0x18, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y2, Y0, Y0
+	VMOVUPS        Y0, 4384(DI)
+	VPSLLD         $0x10, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y2, Y0, Y0
+	VMOVUPS        Y0, 4448(DI)
+	VPSLLD         $0x08, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y2, Y0, Y0
+	VMOVUPS        Y0, 5024(DI)
+	VPSLLD         $0x00, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y2, Y0, Y0
+	VMOVUPS        Y0, 5088(DI)
+	ADDQ           $+110, CX
+	ADDQ           $+110, R9
+	ADDQ           $+110, R10
+	ADDQ           $+110, R11
+	ADDQ           $0x00001400, DI
+	SUBQ           $0x08, SI
+	JNZ            block
+	VZEROUPPER
+	RET
+
+DATA ones8<>+0(SB)/4, $0x01010101
+DATA ones8<>+4(SB)/4, $0x01010101
+DATA ones8<>+8(SB)/4, $0x01010101
+DATA ones8<>+12(SB)/4, $0x01010101
+DATA ones8<>+16(SB)/4, $0x01010101
+DATA ones8<>+20(SB)/4, $0x01010101
+DATA ones8<>+24(SB)/4, $0x01010101
+DATA ones8<>+28(SB)/4, $0x01010101
+GLOBL ones8<>(SB), RODATA|NOPTR, $32
+
+DATA pairs8<>+0(SB)/4, $0x03030303
+DATA pairs8<>+4(SB)/4, $0x03030303
+DATA pairs8<>+8(SB)/4, $0x03030303
+DATA pairs8<>+12(SB)/4, $0x03030303
+DATA pairs8<>+16(SB)/4, $0x03030303
+DATA pairs8<>+20(SB)/4, $0x03030303
+DATA pairs8<>+24(SB)/4, $0x03030303
+DATA pairs8<>+28(SB)/4, $0x03030303
+GLOBL pairs8<>(SB), RODATA|NOPTR, $32
+
+DATA fours<>+0(SB)/4, $0x04040404
+DATA fours<>+4(SB)/4, $0x04040404
+DATA fours<>+8(SB)/4, $0x04040404
+DATA fours<>+12(SB)/4, $0x04040404
+DATA fours<>+16(SB)/4, $0x04040404
+DATA fours<>+20(SB)/4, $0x04040404
+DATA fours<>+24(SB)/4, $0x04040404
+DATA fours<>+28(SB)/4, $0x04040404
+GLOBL fours<>(SB), RODATA|NOPTR, $32
+
+DATA thirtytwos<>+0(SB)/4, $0x20202020
+DATA thirtytwos<>+4(SB)/4, $0x20202020
+DATA thirtytwos<>+8(SB)/4, $0x20202020
+DATA thirtytwos<>+12(SB)/4, $0x20202020
+DATA thirtytwos<>+16(SB)/4, $0x20202020
+DATA thirtytwos<>+20(SB)/4, $0x20202020
+DATA thirtytwos<>+24(SB)/4, $0x20202020
+DATA thirtytwos<>+28(SB)/4, $0x20202020
+GLOBL thirtytwos<>(SB), RODATA|NOPTR, $32
+
+// func unpackQ4KAVX2(a *mulArgs)
+// Requires: AVX, AVX2, F16C, MMX+
+TEXT ·unpackQ4KAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 120(AX), DX
+	MOVQ 128(AX), BX
+	ADDQ CX, DX
+	MOVQ 16(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 8(AX), AX
+	LEAQ (AX)(AX*2), R8
+	LEAQ (CX)(AX*4), R9
+	LEAQ (R9)(AX*4), R10
+	LEAQ (R10)(AX*4), R11
+
+block:
+	PREFETCHT1     (DX)
+	PREFETCHT0     (DX)(BX*1)
+	PREFETCHT1     64(DX)
+	PREFETCHT0     64(DX)(BX*1)
+	PREFETCHT1     128(DX)
+	PREFETCHT0     128(DX)(BX*1)
+	PREFETCHT1     192(DX)
+	PREFETCHT0     192(DX)(BX*1)
+	PREFETCHT1     256(DX)
+	PREFETCHT0     256(DX)(BX*1)
+	PREFETCHT1     320(DX)
+	PREFETCHT0     320(DX)(BX*1)
+	PREFETCHT1     384(DX)
+	PREFETCHT0     384(DX)(BX*1)
+	PREFETCHT1     448(DX)
+	PREFETCHT0     448(DX)(BX*1)
+	PREFETCHT1     512(DX)
+	PREFETCHT0     512(DX)(BX*1)
+	PREFETCHT1     576(DX)
+	PREFETCHT0     576(DX)(BX*1)
+	PREFETCHT1     640(DX)
+	PREFETCHT0     640(DX)(BX*1)
+	PREFETCHT1     704(DX)
+	PREFETCHT0     704(DX)(BX*1)
+	PREFETCHT1     768(DX)
+	PREFETCHT0     768(DX)(BX*1)
+	PREFETCHT1     832(DX)
+	PREFETCHT0     832(DX)(BX*1)
+	PREFETCHT1     896(DX)
+	PREFETCHT0     896(DX)(BX*1)
+	PREFETCHT1     960(DX)
+	PREFETCHT0     960(DX)(BX*1)
+	PREFETCHT1     1024(DX)
+	PREFETCHT0     1024(DX)(BX*1)
+	PREFETCHT1     1088(DX)
+	PREFETCHT0     1088(DX)(BX*1)
+	PREFETCHT1     1152(DX)
+	PREFETCHT0     1152(DX)(BX*1)
+	PREFETCHT1     1216(DX)
+	PREFETCHT0     1216(DX)(BX*1)
+	PREFETCHT1     1280(DX)
+	PREFETCHT0     1280(DX)(BX*1)
+	PREFETCHT1     1344(DX)
+	PREFETCHT0     1344(DX)(BX*1)
+	PREFETCHT1     1408(DX)
+	PREFETCHT0     1408(DX)(BX*1)
+	PREFETCHT1     1472(DX)
+	PREFETCHT0     1472(DX)(BX*1)
+	PREFETCHT1     1536(DX)
+	PREFETCHT0     1536(DX)(BX*1)
+	PREFETCHT1     1600(DX)
+	PREFETCHT0     1600(DX)(BX*1)
+	PREFETCHT1     1664(DX)
+	PREFETCHT0     1664(DX)(BX*1)
+	PREFETCHT1     1728(DX)
+	PREFETCHT0     1728(DX)(BX*1)
+	PREFETCHT1     1792(DX)
+	PREFETCHT0     1792(DX)(BX*1)
+	PREFETCHT1     1856(DX)
+	PREFETCHT0     1856(DX)(BX*1)
+	PREFETCHT1     1920(DX)
+	PREFETCHT0     1920(DX)(BX*1)
+	PREFETCHT1     1984(DX)
+	PREFETCHT0     1984(DX)(BX*1)
+	PREFETCHT1     2048(DX)
+	PREFETCHT0     2048(DX)(BX*1)
+	PREFETCHT1     2112(DX)
+	PREFETCHT0     2112(DX)(BX*1)
+	PREFETCHT1     2176(DX)
+	PREFETCHT0     2176(DX)(BX*1)
+	PREFETCHT1     2240(DX)
+	PREFETCHT0     2240(DX)(BX*1)
+	ADDQ           $+2304, DX
+	VBROADCASTI128 16(CX), Y0
+	VBROADCASTI128 16(CX)(AX*1), Y1
+	VBROADCASTI128 16(CX)(AX*2), Y2
+	VBROADCASTI128 16(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 16(R9), Y0, Y0
+	VINSERTI128    $0x01, 16(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 16(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 16(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, (DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 640(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 64(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 704(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 128(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 768(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 192(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 832(DI)
+	VBROADCASTI128 32(CX), Y0
+	VBROADCASTI128 32(CX)(AX*1), Y1
+	VBROADCASTI128 32(CX)(AX*2), Y2
+	VBROADCASTI128 32(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 32(R9), Y0, Y0
+	VINSERTI128    $0x01, 32(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 32(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 32(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 256(DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 896(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 320(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 960(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 384(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 1024(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 448(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 1088(DI)
+	VBROADCASTI128 48(CX), Y0
+	VBROADCASTI128 48(CX)(AX*1), Y1
+	VBROADCASTI128 48(CX)(AX*2), Y2
+	VBROADCASTI128 48(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 48(R9), Y0, Y0
+	VINSERTI128    $0x01, 48(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 48(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 48(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 1280(DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 1920(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 1344(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 1984(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 1408(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2048(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 1472(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2112(DI)
+	VBROADCASTI128 64(CX), Y0
+	VBROADCASTI128 64(CX)(AX*1), Y1
+	VBROADCASTI128 64(CX)(AX*2), Y2
+	VBROADCASTI128 64(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 64(R9), Y0, Y0
+	VINSERTI128    $0x01, 64(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 64(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 64(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 1536(DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2176(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 1600(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2240(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 1664(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2304(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 1728(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2368(DI)
+	VBROADCASTI128 80(CX), Y0
+	VBROADCASTI128 80(CX)(AX*1), Y1
+	VBROADCASTI128 80(CX)(AX*2), Y2
+	VBROADCASTI128 80(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 80(R9), Y0, Y0
+	VINSERTI128    $0x01, 80(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 80(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 80(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 2560(DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3200(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 2624(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3264(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 2688(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3328(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 2752(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3392(DI)
+	VBROADCASTI128 96(CX), Y0
+	VBROADCASTI128 96(CX)(AX*1), Y1
+	VBROADCASTI128 96(CX)(AX*2), Y2
+	VBROADCASTI128 96(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 96(R9), Y0, Y0
+	VINSERTI128    $0x01, 96(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 96(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 96(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 2816(DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3456(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 2880(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3520(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 2944(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3584(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 3008(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3648(DI)
+	VBROADCASTI128 112(CX), Y0
+	VBROADCASTI128 112(CX)(AX*1), Y1
+	VBROADCASTI128 112(CX)(AX*2), Y2
+	VBROADCASTI128 112(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 112(R9), Y0, Y0
+	VINSERTI128    $0x01, 112(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 112(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 112(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 3840(DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4480(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 3904(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4544(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 3968(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4608(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 4032(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4672(DI)
+	VBROADCASTI128 128(CX), Y0
+	VBROADCASTI128 128(CX)(AX*1), Y1
+	VBROADCASTI128 128(CX)(AX*2), Y2
+	VBROADCASTI128 128(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 128(R9), Y0, Y0
+	VINSERTI128    $0x01, 128(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 128(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 128(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 4096(DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4736(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 4160(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4800(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 4224(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4864(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 4288(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4928(DI)
+	VMOVD          (CX), X6
+	VPINSRD        $0x01, (CX)(AX*1), X6, X6
+	VPINSRD        $0x02, (CX)(AX*2), X6, X6
+	VPINSRD        $0x03, (CX)(R8*1), X6, X6
+	VMOVD          (R9), X0
+	VPINSRD        $0x01, (R9)(AX*1), X0, X0
+	VPINSRD        $0x02, (R9)(AX*2), X0, X0
+	VPINSRD        $0x03, (R9)(R8*1), X0, X0
+	VINSERTI128    $0x01, X0, Y6, Y0
+	VPAND          words<>+0(SB), Y0, Y1
+	VEXTRACTI128   $0x01, Y1, X2
+	VPACKUSDW      X2, X1, X2
+	VCVTPH2PS      X2, Y1
+	VPSRLD         $0x10, Y0, Y0
+	VPAND          words<>+0(SB), Y0, Y0
+	VEXTRACTI128   $0x01, Y0, X2
+	VPACKUSDW      X2, X0, X2
+	VCVTPH2PS      X2, Y0
+	VXORPS         signs<>+0(SB), Y0, Y0
+	VMOVD          4(CX), X6
+	VPINSRD        $0x01, 4(CX)(AX*1), X6, X6
+	VPINSRD        $0x02, 4(CX)(AX*2), X6, X6
+	VPINSRD        $0x03, 4(CX)(R8*1), X6, X6
+	VMOVD          4(R9), X2
+	VPINSRD        $0x01, 4(R9)(AX*1), X2, X2
+	VPINSRD        $0x02, 4(R9)(AX*2), X2, X2
+	VPINSRD        $0x03, 4(R9)(R8*1), X2, X2
+	VINSERTI128    $0x01, X2, Y6, Y2
+	VMOVD          8(CX), X6
+	VPINSRD        $0x01, 8(CX)(AX*1), X6, X6
+	VPINSRD        $0x02, 8(CX)(AX*2), X6, X6
+	VPINSRD        $0x03, 8(CX)(R8*1), X6, X6
+	VMOVD          8(R9), X3
+	VPINSRD        $0x01, 8(R9)(AX*1), X3, X3
+	VPINSRD        $0x02, 8(R9)(AX*2), X3, X3
+	VPINSRD        $0x03, 8(R9)(R8*1), X3, X3
+	VINSERTI128    $0x01, X3, Y6, Y3
+	VMOVD          12(CX), X6
+	VPINSRD        $0x01, 12(CX)(AX*1), X6, X6
+	VPINSRD        $0x02, 12(CX)(AX*2), X6, X6
+	VPINSRD        $0x03, 12(CX)(R8*1), X6, X6
+	VMOVD          12(R9), X4
+	VPINSRD        $0x01, 12(R9)(AX*1), X4, X4
+	VPINSRD        $0x02, 12(R9)(AX*2), X4, X4
+	VPINSRD        $0x03, 12(R9)(R8*1), X4, X4
+	VINSERTI128    $0x01, X4, Y6, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y5
+	VPSRLW         $0x06, Y2, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPSLLW         $0x04, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VPAND          low6<>+0(SB), Y2, Y2
+	VPSRLD         $0x00, Y2, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 512(DI)
+	VPSRLD         $0x00, Y5, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 3072(DI)
+	VPSRLD         $0x08, Y2, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 1152(DI)
+	VPSRLD         $0x08, Y5, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 3712(DI)
+	VPSRLD         $0x10, Y2, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 1792(DI)
+	VPSRLD         $0x10, Y5, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 4352(DI)
+	VPSRLD         $0x18, Y2, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y1, Y2, Y2
+	VMOVUPS        Y2, 2432(DI)
+	VPSRLD         $0x18, Y5, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y1, Y2, Y2
+	VMOVUPS        Y2, 4992(DI)
+	VPSRLW         $0x04, Y4, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VPSRLW         $0x06, Y3, Y2
+	VPAND          pairs8<>+0(SB), Y2, Y2
+	VPSLLW         $0x04, Y2, Y2
+	VPOR           Y2, Y1, Y1
+	VPAND          low6<>+0(SB), Y3, Y3
+	VPSRLD         $0x00, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 576(DI)
+	VPSRLD         $0x00, Y1, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 3136(DI)
+	VPSRLD         $0x08, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 1216(DI)
+	VPSRLD         $0x08, Y1, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 3776(DI)
+	VPSRLD         $0x10, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 1856(DI)
+	VPSRLD         $0x10, Y1, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 4416(DI)
+	VPSRLD         $0x18, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 2496(DI)
+	VPSRLD         $0x18, Y1, Y1
+	VPAND          low8<>+0(SB), Y1, Y1
+	VCVTDQ2PS      Y1, Y1
+	VMULPS         Y0, Y1, Y1
+	VMOVUPS        Y1, 5056(DI)
+	VBROADCASTI128 16(R10), Y0
+	VBROADCASTI128 16(R10)(AX*1), Y1
+	VBROADCASTI128 16(R10)(AX*2), Y2
+	VBROADCASTI128 16(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 16(R11), Y0, Y0
+	VINSERTI128    $0x01, 16(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 16(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 16(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 32(DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 672(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 96(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 736(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 160(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 800(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 224(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 864(DI)
+	VBROADCASTI128 32(R10), Y0
+	VBROADCASTI128 32(R10)(AX*1), Y1
+	VBROADCASTI128 32(R10)(AX*2), Y2
+	VBROADCASTI128 32(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 32(R11), Y0, Y0
+	VINSERTI128    $0x01, 32(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 32(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 32(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 288(DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 928(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 352(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 992(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 416(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 1056(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 480(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 1120(DI)
+	VBROADCASTI128 48(R10), Y0
+	VBROADCASTI128 48(R10)(AX*1), Y1
+	VBROADCASTI128 48(R10)(AX*2), Y2
+	VBROADCASTI128 48(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 48(R11), Y0, Y0
+	VINSERTI128    $0x01, 48(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 48(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 48(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 1312(DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 1952(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 1376(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2016(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 1440(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2080(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 1504(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2144(DI)
+	VBROADCASTI128 64(R10), Y0
+	VBROADCASTI128 64(R10)(AX*1), Y1
+	VBROADCASTI128 64(R10)(AX*2), Y2
+	VBROADCASTI128 64(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 64(R11), Y0, Y0
+	VINSERTI128    $0x01, 64(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 64(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 64(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 1568(DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2208(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 1632(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2272(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 1696(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2336(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 1760(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2400(DI)
+	VBROADCASTI128 80(R10), Y0
+	VBROADCASTI128 80(R10)(AX*1), Y1
+	VBROADCASTI128 80(R10)(AX*2), Y2
+	VBROADCASTI128 80(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 80(R11), Y0, Y0
+	VINSERTI128    $0x01, 80(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 80(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 80(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 2592(DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3232(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 2656(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3296(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 2720(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3360(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 2784(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3424(DI)
+	VBROADCASTI128 96(R10), Y0
+	VBROADCASTI128 96(R10)(AX*1), Y1
+	VBROADCASTI128 96(R10)(AX*2), Y2
+	VBROADCASTI128 96(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 96(R11), Y0, Y0
+	VINSERTI128    $0x01, 96(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 96(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 96(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 2848(DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3488(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 2912(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3552(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 2976(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3616(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 3040(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3680(DI)
+	VBROADCASTI128 112(R10), Y0
+	VBROADCASTI128 112(R10)(AX*1), Y1
+	VBROADCASTI128 112(R10)(AX*2), Y2
+	VBROADCASTI128 112(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 112(R11), Y0, Y0
+	VINSERTI128    $0x01, 112(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 112(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 112(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 3872(DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4512(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 3936(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4576(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 4000(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4640(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 4064(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4704(DI)
+	VBROADCASTI128 128(R10), Y0
+	VBROADCASTI128 128(R10)(AX*1), Y1
+	VBROADCASTI128 128(R10)(AX*2), Y2
+	VBROADCASTI128 128(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 128(R11), Y0, Y0
+	VINSERTI128    $0x01, 128(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 128(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 128(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 4128(DI)
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4768(DI)
+	VPAND          nibbles8<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 4192(DI)
+	VPSRLW         $0x04, Y1, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4832(DI)
+	VPAND          nibbles8<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 4256(DI)
+	VPSRLW         $0x04, Y2, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4896(DI)
+	VPAND          nibbles8<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 4320(DI)
+	VPSRLW         $0x04, Y3, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4960(DI)
+	VMOVD          (R10), X6
+	VPINSRD        $0x01, (R10)(AX*1), X6, X6
+	VPINSRD        $0x02, (R10)(AX*2), X6, X6
+	VPINSRD        $0x03, (R10)(R8*1), X6, X6
+	VMOVD          (R11), X0
+	VPINSRD        $0x01, (R11)(AX*1), X0, X0
+	VPINSRD        $0x02, (R11)(AX*2), X0, X0
+	VPINSRD        $0x03, (R11)(R8*1), X0, X0
+	VINSERTI128    $0x01, X0, Y6, Y0
+	VPAND          words<>+0(SB), Y0, Y1
+	VEXTRACTI128   $0x01, Y1, X2
+	VPACKUSDW      X2, X1, X2
+	VCVTPH2PS      X2, Y1
+	VPSRLD         $0x10, Y0, Y0
+	VPAND          words<>+0(SB), Y0, Y0
+	VEXTRACTI128   $0x01, Y0, X2
+	VPACKUSDW      X2, X0, X2
+	VCVTPH2PS      X2, Y0
+	VXORPS         signs<>+0(SB), Y0, Y0
+	VMOVD          4(R10), X6
+	VPINSRD        $0x01, 4(R10)(AX*1), X6, X6
+	VPINSRD        $0x02, 4(R10)(AX*2), X6, X6
+	VPINSRD        $0x03, 4(R10)(R8*1), X6, X6
+	VMOVD          4(R11), X2
+	VPINSRD        $0x01, 4(R11)(AX*1), X2, X2
+	VPINSRD        $0x02, 4(R11)(AX*2), X2, X2
+	VPINSRD        $0x03, 4(R11)(R8*1), X2, X2
+	VINSERTI128    $0x01, X2, Y6, Y2
+	VMOVD          8(R10), X6
+	VPINSRD        $0x01, 8(R10)(AX*1), X6, X6
+	VPINSRD        $0x02, 8(R10)(AX*2), X6, X6
+	VPINSRD        $0x03, 8(R10)(R8*1), X6, X6
+	VMOVD          8(R11), X3
+	VPINSRD        $0x01, 8(R11)(AX*1), X3, X3
+	VPINSRD        $0x02, 8(R11)(AX*2), X3, X3
+	VPINSRD        $0x03, 8(R11)(R8*1), X3, X3
+	VINSERTI128    $0x01, X3, Y6, Y3
+	VMOVD          12(R10), X6
+	VPINSRD        $0x01, 12(R10)(AX*1), X6, X6
+	VPINSRD        $0x02, 12(R10)(AX*2), X6, X6
+	VPINSRD        $0x03, 12(R10)(R8*1), X6, X6
+	VMOVD          12(R11), X4
+	VPINSRD        $0x01, 12(R11)(AX*1), X4, X4
+	VPINSRD        $0x02, 12(R11)(AX*2), X4, X4
+	VPINSRD        $0x03, 12(R11)(R8*1), X4, X4
+	VINSERTI128    $0x01, X4, Y6, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y5
+	VPSRLW         $0x06, Y2, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPSLLW         $0x04, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VPAND          low6<>+0(SB), Y2, Y2
+	VPSRLD         $0x00, Y2, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 544(DI)
+	VPSRLD         $0x00, Y5, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 3104(DI)
+	VPSRLD         $0x08, Y2, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 1184(DI)
+	VPSRLD         $0x08, Y5, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 3744(DI)
+	VPSRLD         $0x10, Y2, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 1824(DI)
+	VPSRLD         $0x10, Y5, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 4384(DI)
+	VPSRLD         $0x18, Y2, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y1, Y2, Y2
+	VMOVUPS        Y2, 2464(DI)
+	VPSRLD         $0x18, Y5, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y1, Y2, Y2
+	VMOVUPS        Y2, 5024(DI)
+	VPSRLW         $0x04, Y4, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VPSRLW         $0x06, Y3, Y2
+	VPAND          pairs8<>+0(SB), Y2, Y2
+	VPSLLW         $0x04, Y2, Y2
+	VPOR           Y2, Y1, Y1
+	VPAND          low6<>+0(SB), Y3, Y3
+	VPSRLD         $0x00, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 608(DI)
+	VPSRLD         $0x00, Y1, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 3168(DI)
+	VPSRLD         $0x08, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 1248(DI)
+	VPSRLD         $0x08, Y1, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 3808(DI)
+	VPSRLD         $0x10, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 1888(DI)
+	VPSRLD         $0x10, Y1, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 4448(DI)
+	VPSRLD         $0x18, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 2528(DI)
+	VPSRLD         $0x18, Y1, Y1
+	VPAND          low8<>+0(SB), Y1, Y1
+	VCVTDQ2PS      Y1, Y1
+	VMULPS         Y0, Y1, Y1
+	VMOVUPS        Y1, 5088(DI)
+	ADDQ           $+144, CX
+	ADDQ           $+144, R9
+	ADDQ           $+144, R10
+	ADDQ           $+144, R11
+	ADDQ           $0x00001400, DI
+	SUBQ           $0x08, SI
+	JNZ            block
+	VZEROUPPER
+	RET
+
+DATA signs<>+0(SB)/4, $0x80000000
+DATA signs<>+4(SB)/4, $0x80000000
+DATA signs<>+8(SB)/4, $0x80000000
+DATA signs<>+12(SB)/4, $0x80000000
+DATA signs<>+16(SB)/4, $0x80000000
+DATA signs<>+20(SB)/4, $0x80000000
+DATA signs<>+24(SB)/4, $0x80000000
+DATA signs<>+28(SB)/4, $0x80000000
+GLOBL signs<>(SB), RODATA|NOPTR, $32
+
+DATA low6<>+0(SB)/4, $0x3f3f3f3f
+DATA low6<>+4(SB)/4, $0x3f3f3f3f
+DATA low6<>+8(SB)/4, $0x3f3f3f3f
+DATA low6<>+12(SB)/4, $0x3f3f3f3f
+DATA low6<>+16(SB)/4, $0x3f3f3f3f
+DATA low6<>+20(SB)/4, $0x3f3f3f3f
+DATA low6<>+24(SB)/4, $0x3f3f3f3f
+DATA low6<>+28(SB)/4, $0x3f3f3f3f
+GLOBL low6<>(SB), RODATA|NOPTR, $32
+
+// func unpackQ5KAVX2(a *mulArgs)
+// Requires: AVX, AVX2, F16C, MMX+
+TEXT ·unpackQ5KAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 120(AX), DX
+	MOVQ 128(AX), BX
+	ADDQ CX, DX
+	MOVQ 16(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 8(AX), AX
+	LEAQ (AX)(AX*2), R8
+	LEAQ (CX)(AX*4), R9
+	LEAQ (R9)(AX*4), R10
+	LEAQ (R10)(AX*4), R11
+
+block:
+	PREFETCHT1     (DX)
+	PREFETCHT0     (DX)(BX*1)
+	PREFETCHT1     64(DX)
+	PREFETCHT0     64(DX)(BX*1)
+	PREFETCHT1     128(DX)
+	PREFETCHT0     128(DX)(BX*1)
+	PREFETCHT1     192(DX)
+	PREFETCHT0     192(DX)(BX*1)
+	PREFETCHT1     256(DX)
+	PREFETCHT0     256(DX)(BX*1)
+	PREFETCHT1     320(DX)
+	PREFETCHT0     320(DX)(BX*1)
+	PREFETCHT1     384(DX)
+	PREFETCHT0     384(DX)(BX*1)
+	PREFETCHT1     448(DX)
+	PREFETCHT0     448(DX)(BX*1)
+	PREFETCHT1     512(DX)
+	PREFETCHT0     512(DX)(BX*1)
+	PREFETCHT1     576(DX)
+	PREFETCHT0     576(DX)(BX*1)
+	PREFETCHT1     640(DX)
+	PREFETCHT0     640(DX)(BX*1)
+	PREFETCHT1     704(DX)
+	PREFETCHT0     704(DX)(BX*1)
+	PREFETCHT1     768(DX)
+	PREFETCHT0     768(DX)(BX*1)
+	PREFETCHT1     832(DX)
+	PREFETCHT0     832(DX)(BX*1)
+	PREFETCHT1     896(DX)
+	PREFETCHT0     896(DX)(BX*1)
+	PREFETCHT1     960(DX)
+	PREFETCHT0     960(DX)(BX*1)
+	PREFETCHT1     1024(DX)
+	PREFETCHT0     1024(DX)(BX*1)
+	PREFETCHT1     1088(DX)
+	PREFETCHT0     1088(DX)(BX*1)
+	PREFETCHT1     1152(DX)
+	PREFETCHT0     1152(DX)(BX*1)
+	PREFETCHT1     1216(DX)
+	PREFETCHT0     1216(DX)(BX*1)
+	PREFETCHT1     1280(DX)
+	PREFETCHT0     1280(DX)(BX*1)
+	PREFETCHT1     1344(DX)
+	PREFETCHT0     1344(DX)(BX*1)
+	PREFETCHT1     1408(DX)
+	PREFETCHT0     1408(DX)(BX*1)
+	PREFETCHT1     1472(DX)
+	PREFETCHT0     1472(DX)(BX*1)
+	PREFETCHT1     1536(DX)
+	PREFETCHT0     1536(DX)(BX*1)
+	PREFETCHT1     1600(DX)
+	PREFETCHT0     1600(DX)(BX*1)
+	PREFETCHT1     1664(DX)
+	PREFETCHT0     1664(DX)(BX*1)
+	PREFETCHT1     1728(DX)
+	PREFETCHT0     1728(DX)(BX*1)
+	PREFETCHT1     1792(DX)
+	PREFETCHT0     1792(DX)(BX*1)
+	PREFETCHT1     1856(DX)
+	PREFETCHT0     1856(DX)(BX*1)
+	PREFETCHT1     1920(DX)
+	PREFETCHT0     1920(DX)(BX*1)
+	PREFETCHT1     1984(DX)
+	PREFETCHT0     1984(DX)(BX*1)
+	PREFETCHT1     2048(DX)
+	PREFETCHT0     2048(DX)(BX*1)
+	PREFETCHT1     2112(DX)
+	PREFETCHT0     2112(DX)(BX*1)
+	PREFETCHT1     2176(DX)
+	PREFETCHT0     2176(DX)(BX*1)
+	PREFETCHT1     2240(DX)
+	PREFETCHT0     2240(DX)(BX*1)
+	PREFETCHT1     2304(DX)
+	PREFETCHT0     2304(DX)(BX*1)
+	PREFETCHT1     2368(DX)
+	PREFETCHT0     2368(DX)(BX*1)
+	PREFETCHT1     2432(DX)
+	PREFETCHT0     2432(DX)(BX*1)
+	PREFETCHT1     2496(DX)
+	PREFETCHT0     2496(DX)(BX*1)
+	PREFETCHT1     2560(DX)
+	PREFETCHT0     2560(DX)(BX*1)
+	PREFETCHT1     2624(DX)
+	PREFETCHT0     2624(DX)(BX*1)
+	PREFETCHT1     2688(DX)
+	PREFETCHT0     2688(DX)(BX*1)
+	PREFETCHT1     2752(DX)
+	PREFETCHT0     2752(DX)(BX*1)
+	ADDQ           $+2816, DX
+	VBROADCASTI128 16(CX), Y0
+	VBROADCASTI128 16(CX)(AX*1), Y1
+	VBROADCASTI128 16(CX)(AX*2), Y2
+	VBROADCASTI128 16(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 16(R9), Y0, Y0
+	VINSERTI128    $0x01, 16(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 16(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 16(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 48(CX), Y4
+	VBROADCASTI128 48(CX)(AX*1), Y5
+	VBROADCASTI128 48(CX)(AX*2), Y7
+	VBROADCASTI128 48(CX)(R8*1), Y8
+	VINSERTI128    $0x01, 48(R9), Y4, Y4
+	VINSERTI128    $0x01, 48(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 48(R9)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 48(R9)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPAND          ones8<>+0(SB), Y0, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, (DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 640(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPAND          ones8<>+0(SB), Y1, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 64(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 704(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPAND          ones8<>+0(SB), Y2, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 128(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 768(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y4
+	VPAND          ones8<>+0(SB), Y3, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 192(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 832(DI)
+	VBROADCASTI128 80(CX), Y4
+	VBROADCASTI128 80(CX)(AX*1), Y5
+	VBROADCASTI128 80(CX)(AX*2), Y7
+	VBROADCASTI128 80(CX)(R8*1), Y8
+	VINSERTI128    $0x01, 80(R9), Y4, Y4
+	VINSERTI128    $0x01, 80(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 80(R9)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 80(R9)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPSRLW         $0x02, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, 1280(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 1920(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPSRLW         $0x02, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 1344(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 1984(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPSRLW         $0x02, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 1408(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2048(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y4
+	VPSRLW         $0x02, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 1472(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2112(DI)
+	VBROADCASTI128 112(CX), Y4
+	VBROADCASTI128 112(CX)(AX*1), Y5
+	VBROADCASTI128 112(CX)(AX*2), Y7
+	VBROADCASTI128 112(CX)(R8*1), Y8
+	VINSERTI128    $0x01, 112(R9), Y4, Y4
+	VINSERTI128    $0x01, 112(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 112(R9)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 112(R9)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPSRLW         $0x04, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, 2560(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 3200(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPSRLW         $0x04, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 2624(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 3264(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPSRLW         $0x04, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2688(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 3328(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y4
+	VPSRLW         $0x04, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2752(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 3392(DI)
+	VBROADCASTI128 144(CX), Y4
+	VBROADCASTI128 144(CX)(AX*1), Y5
+	VBROADCASTI128 144(CX)(AX*2), Y7
+	VBROADCASTI128 144(CX)(R8*1), Y8
+	VINSERTI128    $0x01, 144(R9), Y4, Y4
+	VINSERTI128    $0x01, 144(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 144(R9)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 144(R9)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPSRLW         $0x06, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, 3840(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x07, Y0, Y0
+	VPAND          ones8<>+0(SB), Y0, Y0
+	VPSLLW         $0x04, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VMOVDQU        Y4, 4480(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y0
+	VPSRLW         $0x06, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x04, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VMOVDQU        Y0, 3904(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y1, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4544(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 3968(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4608(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4032(DI)
+	VPSRLW         $0x04, Y8, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4672(DI)
+	VBROADCASTI128 32(CX), Y0
+	VBROADCASTI128 32(CX)(AX*1), Y1
+	VBROADCASTI128 32(CX)(AX*2), Y2
+	VBROADCASTI128 32(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 32(R9), Y0, Y0
+	VINSERTI128    $0x01, 32(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 32(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 32(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 64(CX), Y4
+	VBROADCASTI128 64(CX)(AX*1), Y5
+	VBROADCASTI128 64(CX)(AX*2), Y7
+	VBROADCASTI128 64(CX)(R8*1), Y8
+	VINSERTI128    $0x01, 64(R9), Y4, Y4
+	VINSERTI128    $0x01, 64(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 64(R9)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 64(R9)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPAND          ones8<>+0(SB), Y0, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, 256(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 896(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPAND          ones8<>+0(SB), Y1, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 320(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 960(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPAND          ones8<>+0(SB), Y2, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 384(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 1024(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y4
+	VPAND          ones8<>+0(SB), Y3, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 448(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 1088(DI)
+	VBROADCASTI128 96(CX), Y4
+	VBROADCASTI128 96(CX)(AX*1), Y5
+	VBROADCASTI128 96(CX)(AX*2), Y7
+	VBROADCASTI128 96(CX)(R8*1), Y8
+	VINSERTI128    $0x01, 96(R9), Y4, Y4
+	VINSERTI128    $0x01, 96(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 96(R9)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 96(R9)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPSRLW         $0x02, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, 1536(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 2176(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPSRLW         $0x02, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 1600(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2240(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPSRLW         $0x02, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 1664(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2304(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y4
+	VPSRLW         $0x02, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 1728(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2368(DI)
+	VBROADCASTI128 128(CX), Y4
+	VBROADCASTI128 128(CX)(AX*1), Y5
+	VBROADCASTI128 128(CX)(AX*2), Y7
+	VBROADCASTI128 128(CX)(R8*1), Y8
+	VINSERTI128    $0x01, 128(R9), Y4, Y4
+	VINSERTI128    $0x01, 128(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 128(R9)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 128(R9)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPSRLW         $0x04, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, 2816(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 3456(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPSRLW         $0x04, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 2880(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 3520(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPSRLW         $0x04, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2944(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 3584(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y4
+	VPSRLW         $0x04, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 3008(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 3648(DI)
+	VBROADCASTI128 160(CX), Y4
+	VBROADCASTI128 160(CX)(AX*1), Y5
+	VBROADCASTI128 160(CX)(AX*2), Y7
+	VBROADCASTI128 160(CX)(R8*1), Y8
+	VINSERTI128    $0x01, 160(R9), Y4, Y4
+	VINSERTI128    $0x01, 160(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 160(R9)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 160(R9)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPSRLW         $0x06, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, 4096(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x07, Y0, Y0
+	VPAND          ones8<>+0(SB), Y0, Y0
+	VPSLLW         $0x04, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VMOVDQU        Y4, 4736(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y0
+	VPSRLW         $0x06, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x04, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VMOVDQU        Y0, 4160(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y1, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4800(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4224(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4864(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4288(DI)
+	VPSRLW         $0x04, Y8, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4928(DI)
+	VMOVD          (CX), X6
+	VPINSRD        $0x01, (CX)(AX*1), X6, X6
+	VPINSRD        $0x02, (CX)(AX*2), X6, X6
+	VPINSRD        $0x03, (CX)(R8*1), X6, X6
+	VMOVD          (R9), X0
+	VPINSRD        $0x01, (R9)(AX*1), X0, X0
+	VPINSRD        $0x02, (R9)(AX*2), X0, X0
+	VPINSRD        $0x03, (R9)(R8*1), X0, X0
+	VINSERTI128    $0x01, X0, Y6, Y0
+	VPAND          words<>+0(SB), Y0, Y1
+	VEXTRACTI128   $0x01, Y1, X2
+	VPACKUSDW      X2, X1, X2
+	VCVTPH2PS      X2, Y1
+	VPSRLD         $0x10, Y0, Y0
+	VPAND          words<>+0(SB), Y0, Y0
+	VEXTRACTI128   $0x01, Y0, X2
+	VPACKUSDW      X2, X0, X2
+	VCVTPH2PS      X2, Y0
+	VXORPS         signs<>+0(SB), Y0, Y0
+	VMOVD          4(CX), X6
+	VPINSRD        $0x01, 4(CX)(AX*1), X6, X6
+	VPINSRD        $0x02, 4(CX)(AX*2), X6, X6
+	VPINSRD        $0x03, 4(CX)(R8*1), X6, X6
+	VMOVD          4(R9), X2
+	VPINSRD        $0x01, 4(R9)(AX*1), X2, X2
+	VPINSRD        $0x02, 4(R9)(AX*2), X2, X2
+	VPINSRD        $0x03, 4(R9)(R8*1), X2, X2
+	VINSERTI128    $0x01, X2, Y6, Y2
+	VMOVD          8(CX), X6
+	VPINSRD        $0x01, 8(CX)(AX*1), X6, X6
+	VPINSRD        $0x02, 8(CX)(AX*2), X6, X6
+	VPINSRD        $0x03, 8(CX)(R8*1), X6, X6
+	VMOVD          8(R9), X3
+	VPINSRD        $0x01, 8(R9)(AX*1), X3, X3
+	VPINSRD        $0x02, 8(R9)(AX*2), X3, X3
+	VPINSRD        $0x03, 8(R9)(R8*1), X3, X3
+	VINSERTI128    $0x01, X3, Y6, Y3
+	VMOVD          12(CX), X6
+	VPINSRD        $0x01, 12(CX)(AX*1), X6, X6
+	VPINSRD        $0x02, 12(CX)(AX*2), X6, X6
+	VPINSRD        $0x03, 12(CX)(R8*1), X6, X6
+	VMOVD          12(R9), X4
+	VPINSRD        $0x01, 12(R9)(AX*1), X4, X4
+	VPINSRD        $0x02, 12(R9)(AX*2), X4, X4
+	VPINSRD        $0x03, 12(R9)(R8*1), X4, X4
+	VINSERTI128    $0x01, X4, Y6, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y5
+	VPSRLW         $0x06, Y2, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPSLLW         $0x04, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VPAND          low6<>+0(SB), Y2, Y2
+	VPSRLD         $0x00, Y2, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 512(DI)
+	VPSRLD         $0x00, Y5, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 3072(DI)
+	VPSRLD         $0x08, Y2, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 1152(DI)
+	VPSRLD         $0x08, Y5, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 3712(DI)
+	VPSRLD         $0x10, Y2, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 1792(DI)
+	VPSRLD         $0x10, Y5, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 4352(DI)
+	VPSRLD         $0x18, Y2, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y1, Y2, Y2
+	VMOVUPS        Y2, 2432(DI)
+	VPSRLD         $0x18, Y5, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y1, Y2, Y2
+	VMOVUPS        Y2, 4992(DI)
+	VPSRLW         $0x04, Y4, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VPSRLW         $0x06, Y3, Y2
+	VPAND          pairs8<>+0(SB), Y2, Y2
+	VPSLLW         $0x04, Y2, Y2
+	VPOR           Y2, Y1, Y1
+	VPAND          low6<>+0(SB), Y3, Y3
+	VPSRLD         $0x00, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 576(DI)
+	VPSRLD         $0x00, Y1, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 3136(DI)
+	VPSRLD         $0x08, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 1216(DI)
+	VPSRLD         $0x08, Y1, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 3776(DI)
+	VPSRLD         $0x10, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 1856(DI)
+	VPSRLD         $0x10, Y1, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 4416(DI)
+	VPSRLD         $0x18, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 2496(DI)
+	VPSRLD         $0x18, Y1, Y1
+	VPAND          low8<>+0(SB), Y1, Y1
+	VCVTDQ2PS      Y1, Y1
+	VMULPS         Y0, Y1, Y1
+	VMOVUPS        Y1, 5056(DI)
+	VBROADCASTI128 16(R10), Y0
+	VBROADCASTI128 16(R10)(AX*1), Y1
+	VBROADCASTI128 16(R10)(AX*2), Y2
+	VBROADCASTI128 16(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 16(R11), Y0, Y0
+	VINSERTI128    $0x01, 16(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 16(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 16(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 48(R10), Y4
+	VBROADCASTI128 48(R10)(AX*1), Y5
+	VBROADCASTI128 48(R10)(AX*2), Y7
+	VBROADCASTI128 48(R10)(R8*1), Y8
+	VINSERTI128    $0x01, 48(R11), Y4, Y4
+	VINSERTI128    $0x01, 48(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 48(R11)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 48(R11)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPAND          ones8<>+0(SB), Y0, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, 32(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 672(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPAND          ones8<>+0(SB), Y1, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 96(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 736(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPAND          ones8<>+0(SB), Y2, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 160(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 800(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y4
+	VPAND          ones8<>+0(SB), Y3, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 224(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 864(DI)
+	VBROADCASTI128 80(R10), Y4
+	VBROADCASTI128 80(R10)(AX*1), Y5
+	VBROADCASTI128 80(R10)(AX*2), Y7
+	VBROADCASTI128 80(R10)(R8*1), Y8
+	VINSERTI128    $0x01, 80(R11), Y4, Y4
+	VINSERTI128    $0x01, 80(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 80(R11)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 80(R11)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPSRLW         $0x02, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, 1312(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 1952(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPSRLW         $0x02, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 1376(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2016(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPSRLW         $0x02, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 1440(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2080(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y4
+	VPSRLW         $0x02, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 1504(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2144(DI)
+	VBROADCASTI128 112(R10), Y4
+	VBROADCASTI128 112(R10)(AX*1), Y5
+	VBROADCASTI128 112(R10)(AX*2), Y7
+	VBROADCASTI128 112(R10)(R8*1), Y8
+	VINSERTI128    $0x01, 112(R11), Y4, Y4
+	VINSERTI128    $0x01, 112(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 112(R11)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 112(R11)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPSRLW         $0x04, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, 2592(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 3232(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPSRLW         $0x04, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 2656(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 3296(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPSRLW         $0x04, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2720(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 3360(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y4
+	VPSRLW         $0x04, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2784(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 3424(DI)
+	VBROADCASTI128 144(R10), Y4
+	VBROADCASTI128 144(R10)(AX*1), Y5
+	VBROADCASTI128 144(R10)(AX*2), Y7
+	VBROADCASTI128 144(R10)(R8*1), Y8
+	VINSERTI128    $0x01, 144(R11), Y4, Y4
+	VINSERTI128    $0x01, 144(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 144(R11)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 144(R11)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPSRLW         $0x06, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, 3872(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x07, Y0, Y0
+	VPAND          ones8<>+0(SB), Y0, Y0
+	VPSLLW         $0x04, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VMOVDQU        Y4, 4512(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y0
+	VPSRLW         $0x06, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x04, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VMOVDQU        Y0, 3936(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y1, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4576(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4000(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4640(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4064(DI)
+	VPSRLW         $0x04, Y8, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4704(DI)
+	VBROADCASTI128 32(R10), Y0
+	VBROADCASTI128 32(R10)(AX*1), Y1
+	VBROADCASTI128 32(R10)(AX*2), Y2
+	VBROADCASTI128 32(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 32(R11), Y0, Y0
+	VINSERTI128    $0x01, 32(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 32(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 32(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 64(R10), Y4
+	VBROADCASTI128 64(R10)(AX*1), Y5
+	VBROADCASTI128 64(R10)(AX*2), Y7
+	VBROADCASTI128 64(R10)(R8*1), Y8
+	VINSERTI128    $0x01, 64(R11), Y4, Y4
+	VINSERTI128    $0x01, 64(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 64(R11)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 64(R11)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPAND          ones8<>+0(SB), Y0, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, 288(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 928(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPAND          ones8<>+0(SB), Y1, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 352(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 992(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPAND          ones8<>+0(SB), Y2, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 416(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 1056(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y4
+	VPAND          ones8<>+0(SB), Y3, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 480(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x01, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 1120(DI)
+	VBROADCASTI128 96(R10), Y4
+	VBROADCASTI128 96(R10)(AX*1), Y5
+	VBROADCASTI128 96(R10)(AX*2), Y7
+	VBROADCASTI128 96(R10)(R8*1), Y8
+	VINSERTI128    $0x01, 96(R11), Y4, Y4
+	VINSERTI128    $0x01, 96(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 96(R11)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 96(R11)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPSRLW         $0x02, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, 1568(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 2208(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPSRLW         $0x02, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 1632(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2272(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPSRLW         $0x02, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 1696(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2336(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y4
+	VPSRLW         $0x02, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 1760(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x03, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2400(DI)
+	VBROADCASTI128 128(R10), Y4
+	VBROADCASTI128 128(R10)(AX*1), Y5
+	VBROADCASTI128 128(R10)(AX*2), Y7
+	VBROADCASTI128 128(R10)(R8*1), Y8
+	VINSERTI128    $0x01, 128(R11), Y4, Y4
+	VINSERTI128    $0x01, 128(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 128(R11)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 128(R11)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPSRLW         $0x04, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, 2848(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y0, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 3488(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPSRLW         $0x04, Y1, Y9
+	VPAND          ones8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y4, Y4
+	VMOVDQU        Y4, 2912(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y1, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 3552(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPSRLW         $0x04, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 2976(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y2, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 3616(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y4
+	VPSRLW         $0x04, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 3040(DI)
+	VPSRLW         $0x04, Y8, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x05, Y3, Y5
+	VPAND          ones8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VMOVDQU        Y4, 3680(DI)
+	VBROADCASTI128 160(R10), Y4
+	VBROADCASTI128 160(R10)(AX*1), Y5
+	VBROADCASTI128 160(R10)(AX*2), Y7
+	VBROADCASTI128 160(R10)(R8*1), Y8
+	VINSERTI128    $0x01, 160(R11), Y4, Y4
+	VINSERTI128    $0x01, 160(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 160(R11)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 160(R11)(R8*1), Y8, Y8
+	VPUNPCKLDQ     Y5, Y4, Y9
+	VPUNPCKHDQ     Y5, Y4, Y10
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y8
+	VPUNPCKLQDQ    Y5, Y9, Y4
+	VPUNPCKHQDQ    Y5, Y9, Y5
+	VPUNPCKLQDQ    Y8, Y10, Y7
+	VPUNPCKHQDQ    Y8, Y10, Y8
+	VPAND          nibbles8<>+0(SB), Y4, Y9
+	VPSRLW         $0x06, Y0, Y10
+	VPAND          ones8<>+0(SB), Y10, Y10
+	VPSLLW         $0x04, Y10, Y10
+	VPOR           Y10, Y9, Y9
+	VMOVDQU        Y9, 4128(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x07, Y0, Y0
+	VPAND          ones8<>+0(SB), Y0, Y0
+	VPSLLW         $0x04, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VMOVDQU        Y4, 4768(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y0
+	VPSRLW         $0x06, Y1, Y4
+	VPAND          ones8<>+0(SB), Y4, Y4
+	VPSLLW         $0x04, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VMOVDQU        Y0, 4192(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y1, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4832(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4256(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y2, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4896(DI)
+	VPAND          nibbles8<>+0(SB), Y8, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4320(DI)
+	VPSRLW         $0x04, Y8, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x07, Y3, Y1
+	VPAND          ones8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VMOVDQU        Y0, 4960(DI)
+	VMOVD          (R10), X6
+	VPINSRD        $0x01, (R10)(AX*1), X6, X6
+	VPINSRD        $0x02, (R10)(AX*2), X6, X6
+	VPINSRD        $0x03, (R10)(R8*1), X6, X6
+	VMOVD          (R11), X0
+	VPINSRD        $0x01, (R11)(AX*1), X0, X0
+	VPINSRD        $0x02, (R11)(AX*2), X0, X0
+	VPINSRD        $0x03, (R11)(R8*1), X0, X0
+	VINSERTI128    $0x01, X0, Y6, Y0
+	VPAND          words<>+0(SB), Y0, Y1
+	VEXTRACTI128   $0x01, Y1, X2
+	VPACKUSDW      X2, X1, X2
+	VCVTPH2PS      X2, Y1
+	VPSRLD         $0x10, Y0, Y0
+	VPAND          words<>+0(SB), Y0, Y0
+	VEXTRACTI128   $0x01, Y0, X2
+	VPACKUSDW      X2, X0, X2
+	VCVTPH2PS      X2, Y0
+	VXORPS         signs<>+0(SB), Y0, Y0
+	VMOVD          4(R10), X6
+	VPINSRD        $0x01, 4(R10)(AX*1), X6, X6
+	VPINSRD        $0x02, 4(R10)(AX*2), X6, X6
+	VPINSRD        $0x03, 4(R10)(R8*1), X6, X6
+	VMOVD          4(R11), X2
+	VPINSRD        $0x01, 4(R11)(AX*1), X2, X2
+	VPINSRD        $0x02, 4(R11)(AX*2), X2, X2
+	VPINSRD        $0x03, 4(R11)(R8*1), X2, X2
+	VINSERTI128    $0x01, X2, Y6, Y2
+	VMOVD          8(R10), X6
+	VPINSRD        $0x01, 8(R10)(AX*1), X6, X6
+	VPINSRD        $0x02, 8(R10)(AX*2), X6, X6
+	VPINSRD        $0x03, 8(R10)(R8*1), X6, X6
+	VMOVD          8(R11), X3
+	VPINSRD        $0x01, 8(R11)(AX*1), X3, X3
+	VPINSRD        $0x02, 8(R11)(AX*2), X3, X3
+	VPINSRD        $0x03, 8(R11)(R8*1), X3, X3
+	VINSERTI128    $0x01, X3, Y6, Y3
+	VMOVD          12(R10), X6
+	VPINSRD        $0x01, 12(R10)(AX*1), X6, X6
+	VPINSRD        $0x02, 12(R10)(AX*2), X6, X6
+	VPINSRD        $0x03, 12(R10)(R8*1), X6, X6
+	VMOVD          12(R11), X4
+	VPINSRD        $0x01, 12(R11)(AX*1), X4, X4
+	VPINSRD        $0x02, 12(R11)(AX*2), X4, X4
+	VPINSRD        $0x03, 12(R11)(R8*1), X4, X4
+	VINSERTI128    $0x01, X4, Y6, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y5
+	VPSRLW         $0x06, Y2, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPSLLW         $0x04, Y7, Y7
+	VPOR           Y7, Y5, Y5
+	VPAND          low6<>+0(SB), Y2, Y2
+	VPSRLD         $0x00, Y2, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 544(DI)
+	VPSRLD         $0x00, Y5, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 3104(DI)
+	VPSRLD         $0x08, Y2, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 1184(DI)
+	VPSRLD         $0x08, Y5, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 3744(DI)
+	VPSRLD         $0x10, Y2, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 1824(DI)
+	VPSRLD         $0x10, Y5, Y7
+	VPAND          low8<>+0(SB), Y7, Y7
+	VCVTDQ2PS      Y7, Y7
+	VMULPS         Y1, Y7, Y7
+	VMOVUPS        Y7, 4384(DI)
+	VPSRLD         $0x18, Y2, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y1, Y2, Y2
+	VMOVUPS        Y2, 2464(DI)
+	VPSRLD         $0x18, Y5, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y1, Y2, Y2
+	VMOVUPS        Y2, 5024(DI)
+	VPSRLW         $0x04, Y4, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VPSRLW         $0x06, Y3, Y2
+	VPAND          pairs8<>+0(SB), Y2, Y2
+	VPSLLW         $0x04, Y2, Y2
+	VPOR           Y2, Y1, Y1
+	VPAND          low6<>+0(SB), Y3, Y3
+	VPSRLD         $0x00, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 608(DI)
+	VPSRLD         $0x00, Y1, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 3168(DI)
+	VPSRLD         $0x08, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 1248(DI)
+	VPSRLD         $0x08, Y1, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 3808(DI)
+	VPSRLD         $0x10, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 1888(DI)
+	VPSRLD         $0x10, Y1, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 4448(DI)
+	VPSRLD         $0x18, Y3, Y2
+	VPAND          low8<>+0(SB), Y2, Y2
+	VCVTDQ2PS      Y2, Y2
+	VMULPS         Y0, Y2, Y2
+	VMOVUPS        Y2, 2528(DI)
+	VPSRLD         $0x18, Y1, Y1
+	VPAND          low8<>+0(SB), Y1, Y1
+	VCVTDQ2PS      Y1, Y1
+	VMULPS         Y0, Y1, Y1
+	VMOVUPS        Y1, 5088(DI)
+	ADDQ           $+176, CX
+	ADDQ           $+176, R9
+	ADDQ           $+176, R10
+	ADDQ           $+176, R11
+	ADDQ           $0x00001400, DI
+	SUBQ           $0x08, SI
+	JNZ            block
+	VZEROUPPER
+	RET
+
+// func unpackQ6KAVX2(a *mulArgs)
+// Requires: AVX, AVX2, F16C, MMX+
+TEXT ·unpackQ6KAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 120(AX), DX
+	MOVQ 128(AX), BX
+	ADDQ CX, DX
+	MOVQ 16(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 8(AX), AX
+	LEAQ (AX)(AX*2), R8
+	LEAQ (CX)(AX*4), R9
+	LEAQ (R9)(AX*4), R10
+	LEAQ (R10)(AX*4), R11
+
+block:
+	PREFETCHT1     (DX)
+	PREFETCHT0     (DX)(BX*1)
+	PREFETCHT1     64(DX)
+	PREFETCHT0     64(DX)(BX*1)
+	PREFETCHT1     128(DX)
+	PREFETCHT0     128(DX)(BX*1)
+	PREFETCHT1     192(DX)
+	PREFETCHT0     192(DX)(BX*1)
+	PREFETCHT1     256(DX)
+	PREFETCHT0     256(DX)(BX*1)
+	PREFETCHT1     320(DX)
+	PREFETCHT0     320(DX)(BX*1)
+	PREFETCHT1     384(DX)
+	PREFETCHT0     384(DX)(BX*1)
+	PREFETCHT1     448(DX)
+	PREFETCHT0     448(DX)(BX*1)
+	PREFETCHT1     512(DX)
+	PREFETCHT0     512(DX)(BX*1)
+	PREFETCHT1     576(DX)
+	PREFETCHT0     576(DX)(BX*1)
+	PREFETCHT1     640(DX)
+	PREFETCHT0     640(DX)(BX*1)
+	PREFETCHT1     704(DX)
+	PREFETCHT0     704(DX)(BX*1)
+	PREFETCHT1     768(DX)
+	PREFETCHT0     768(DX)(BX*1)
+	PREFETCHT1     832(DX)
+	PREFETCHT0     832(DX)(BX*1)
+	PREFETCHT1     896(DX)
+	PREFETCHT0     896(DX)(BX*1)
+	PREFETCHT1     960(DX)
+	PREFETCHT0     960(DX)(BX*1)
+	PREFETCHT1     1024(DX)
+	PREFETCHT0     1024(DX)(BX*1)
+	PREFETCHT1     1088(DX)
+	PREFETCHT0     1088(DX)(BX*1)
+	PREFETCHT1     1152(DX)
+	PREFETCHT0     1152(DX)(BX*1)
+	PREFETCHT1     1216(DX)
+	PREFETCHT0     1216(DX)(BX*1)
+	PREFETCHT1     1280(DX)
+	PREFETCHT0     1280(DX)(BX*1)
+	PREFETCHT1     1344(DX)
+	PREFETCHT0     1344(DX)(BX*1)
+	PREFETCHT1     1408(DX)
+	PREFETCHT0     1408(DX)(BX*1)
+	PREFETCHT1     1472(DX)
+	PREFETCHT0     1472(DX)(BX*1)
+	PREFETCHT1     1536(DX)
+	PREFETCHT0     1536(DX)(BX*1)
+	PREFETCHT1     1600(DX)
+	PREFETCHT0     1600(DX)(BX*1)
+	PREFETCHT1     1664(DX)
+	PREFETCHT0     1664(DX)(BX*1)
+	PREFETCHT1     1728(DX)
+	PREFETCHT0     1728(DX)(BX*1)
+	PREFETCHT1     1792(DX)
+	PREFETCHT0     1792(DX)(BX*1)
+	PREFETCHT1     1856(DX)
+	PREFETCHT0     1856(DX)(BX*1)
+	PREFETCHT1     1920(DX)
+	PREFETCHT0     1920(DX)(BX*1)
+	PREFETCHT1     1984(DX)
+	PREFETCHT0     1984(DX)(BX*1)
+	PREFETCHT1     2048(DX)
+	PREFETCHT0     2048(DX)(BX*1)
+	PREFETCHT1     2112(DX)
+	PREFETCHT0     2112(DX)(BX*1)
+	PREFETCHT1     2176(DX)
+	PREFETCHT0     2176(DX)(BX*1)
+	PREFETCHT1     2240(DX)
+	PREFETCHT0     2240(DX)(BX*1)
+	PREFETCHT1     2304(DX)
+	PREFETCHT0     2304(DX)(BX*1)
+	PREFETCHT1     2368(DX)
+	PREFETCHT0     2368(DX)(BX*1)
+	PREFETCHT1     2432(DX)
+	PREFETCHT0     2432(DX)(BX*1)
+	PREFETCHT1     2496(DX)
+	PREFETCHT0     2496(DX)(BX*1)
+	PREFETCHT1     2560(DX)
+	PREFETCHT0     2560(DX)(BX*1)
+	PREFETCHT1     2624(DX)
+	PREFETCHT0     2624(DX)(BX*1)
+	PREFETCHT1     2688(DX)
+	PREFETCHT0     2688(DX)(BX*1)
+	PREFETCHT1     2752(DX)
+	PREFETCHT0     2752(DX)(BX*1)
+	PREFETCHT1     2816(DX)
+	PREFETCHT0     2816(DX)(BX*1)
+	PREFETCHT1     2880(DX)
+	PREFETCHT0     2880(DX)(BX*1)
+	PREFETCHT1     2944(DX)
+	PREFETCHT0     2944(DX)(BX*1)
+	PREFETCHT1     3008(DX)
+	PREFETCHT0     3008(DX)(BX*1)
+	PREFETCHT1     3072(DX)
+	PREFETCHT0     3072(DX)(BX*1)
+	PREFETCHT1     3136(DX)
+	PREFETCHT0     3136(DX)(BX*1)
+	PREFETCHT1     3200(DX)
+	PREFETCHT0     3200(DX)(BX*1)
+	PREFETCHT1     3264(DX)
+	PREFETCHT0     3264(DX)(BX*1)
+	PREFETCHT1     3328(DX)
+	PREFETCHT0     3328(DX)(BX*1)
+	ADDQ           $+3360, DX
+	VBROADCASTI128 128(CX), Y0
+	VBROADCASTI128 128(CX)(AX*1), Y1
+	VBROADCASTI128 128(CX)(AX*2), Y2
+	VBROADCASTI128 128(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 128(R9), Y0, Y0
+	VINSERTI128    $0x01, 128(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 128(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 128(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 (CX), Y4
+	VBROADCASTI128 (CX)(AX*1), Y5
+	VBROADCASTI128 (CX)(AX*2), Y6
+	VBROADCASTI128 (CX)(R8*1), Y7
+	VINSERTI128    $0x01, (R9), Y4, Y4
+	VINSERTI128    $0x01, (R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, (R9)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, (R9)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPAND          pairs8<>+0(SB), Y0, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, (DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y0, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1280(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPAND          pairs8<>+0(SB), Y1, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 64(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y1, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1344(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y4
+	VPAND          pairs8<>+0(SB), Y2, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 128(DI)
+	VPSRLW         $0x04, Y6, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y2, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1408(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPAND          pairs8<>+0(SB), Y3, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 192(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y3, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1472(DI)
+	VBROADCASTI128 32(CX), Y4
+	VBROADCASTI128 32(CX)(AX*1), Y5
+	VBROADCASTI128 32(CX)(AX*2), Y6
+	VBROADCASTI128 32(CX)(R8*1), Y7
+	VINSERTI128    $0x01, 32(R9), Y4, Y4
+	VINSERTI128    $0x01, 32(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 32(R9)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 32(R9)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPSRLW         $0x02, Y0, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, 640(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x06, Y0, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSLLW         $0x04, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1920(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y0
+	VPSRLW         $0x02, Y1, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSLLW         $0x04, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 704(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y1, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 1984(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y0
+	VPSRLW         $0x02, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 768(DI)
+	VPSRLW         $0x04, Y6, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2048(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y0
+	VPSRLW         $0x02, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 832(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2112(DI)
+	VBROADCASTI128 144(CX), Y0
+	VBROADCASTI128 144(CX)(AX*1), Y1
+	VBROADCASTI128 144(CX)(AX*2), Y2
+	VBROADCASTI128 144(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 144(R9), Y0, Y0
+	VINSERTI128    $0x01, 144(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 144(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 144(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 16(CX), Y4
+	VBROADCASTI128 16(CX)(AX*1), Y5
+	VBROADCASTI128 16(CX)(AX*2), Y6
+	VBROADCASTI128 16(CX)(R8*1), Y7
+	VINSERTI128    $0x01, 16(R9), Y4, Y4
+	VINSERTI128    $0x01, 16(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 16(R9)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 16(R9)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPAND          pairs8<>+0(SB), Y0, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, 256(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y0, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1536(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPAND          pairs8<>+0(SB), Y1, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 320(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y1, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1600(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y4
+	VPAND          pairs8<>+0(SB), Y2, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 384(DI)
+	VPSRLW         $0x04, Y6, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y2, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1664(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPAND          pairs8<>+0(SB), Y3, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 448(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y3, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1728(DI)
+	VBROADCASTI128 48(CX), Y4
+	VBROADCASTI128 48(CX)(AX*1), Y5
+	VBROADCASTI128 48(CX)(AX*2), Y6
+	VBROADCASTI128 48(CX)(R8*1), Y7
+	VINSERTI128    $0x01, 48(R9), Y4, Y4
+	VINSERTI128    $0x01, 48(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 48(R9)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 48(R9)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPSRLW         $0x02, Y0, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, 896(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x06, Y0, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSLLW         $0x04, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2176(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y0
+	VPSRLW         $0x02, Y1, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSLLW         $0x04, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 960(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y1, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2240(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y0
+	VPSRLW         $0x02, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 1024(DI)
+	VPSRLW         $0x04, Y6, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2304(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y0
+	VPSRLW         $0x02, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 1088(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2368(DI)
+	VBROADCASTI128 160(CX), Y0
+	VBROADCASTI128 160(CX)(AX*1), Y1
+	VBROADCASTI128 160(CX)(AX*2), Y2
+	VBROADCASTI128 160(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 160(R9), Y0, Y0
+	VINSERTI128    $0x01, 160(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 160(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 160(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 64(CX), Y4
+	VBROADCASTI128 64(CX)(AX*1), Y5
+	VBROADCASTI128 64(CX)(AX*2), Y6
+	VBROADCASTI128 64(CX)(R8*1), Y7
+	VINSERTI128    $0x01, 64(R9), Y4, Y4
+	VINSERTI128    $0x01, 64(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 64(R9)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 64(R9)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPAND          pairs8<>+0(SB), Y0, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, 2560(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y0, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 3840(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPAND          pairs8<>+0(SB), Y1, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2624(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y1, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 3904(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y4
+	VPAND          pairs8<>+0(SB), Y2, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2688(DI)
+	VPSRLW         $0x04, Y6, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y2, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 3968(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPAND          pairs8<>+0(SB), Y3, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2752(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y3, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4032(DI)
+	VBROADCASTI128 96(CX), Y4
+	VBROADCASTI128 96(CX)(AX*1), Y5
+	VBROADCASTI128 96(CX)(AX*2), Y6
+	VBROADCASTI128 96(CX)(R8*1), Y7
+	VINSERTI128    $0x01, 96(R9), Y4, Y4
+	VINSERTI128    $0x01, 96(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 96(R9)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 96(R9)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPSRLW         $0x02, Y0, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, 3200(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x06, Y0, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSLLW         $0x04, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4480(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y0
+	VPSRLW         $0x02, Y1, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSLLW         $0x04, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3264(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y1, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4544(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y0
+	VPSRLW         $0x02, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3328(DI)
+	VPSRLW         $0x04, Y6, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4608(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y0
+	VPSRLW         $0x02, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3392(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4672(DI)
+	VBROADCASTI128 176(CX), Y0
+	VBROADCASTI128 176(CX)(AX*1), Y1
+	VBROADCASTI128 176(CX)(AX*2), Y2
+	VBROADCASTI128 176(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 176(R9), Y0, Y0
+	VINSERTI128    $0x01, 176(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 176(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 176(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 80(CX), Y4
+	VBROADCASTI128 80(CX)(AX*1), Y5
+	VBROADCASTI128 80(CX)(AX*2), Y6
+	VBROADCASTI128 80(CX)(R8*1), Y7
+	VINSERTI128    $0x01, 80(R9), Y4, Y4
+	VINSERTI128    $0x01, 80(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 80(R9)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 80(R9)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPAND          pairs8<>+0(SB), Y0, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, 2816(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y0, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4096(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPAND          pairs8<>+0(SB), Y1, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2880(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y1, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4160(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y4
+	VPAND          pairs8<>+0(SB), Y2, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2944(DI)
+	VPSRLW         $0x04, Y6, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y2, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4224(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPAND          pairs8<>+0(SB), Y3, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 3008(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y3, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4288(DI)
+	VBROADCASTI128 112(CX), Y4
+	VBROADCASTI128 112(CX)(AX*1), Y5
+	VBROADCASTI128 112(CX)(AX*2), Y6
+	VBROADCASTI128 112(CX)(R8*1), Y7
+	VINSERTI128    $0x01, 112(R9), Y4, Y4
+	VINSERTI128    $0x01, 112(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 112(R9)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 112(R9)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPSRLW         $0x02, Y0, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, 3456(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x06, Y0, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSLLW         $0x04, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4736(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y0
+	VPSRLW         $0x02, Y1, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSLLW         $0x04, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3520(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y1, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4800(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y0
+	VPSRLW         $0x02, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3584(DI)
+	VPSRLW         $0x04, Y6, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4864(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y0
+	VPSRLW         $0x02, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3648(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4928(DI)
+	VBROADCASTI128 192(CX), Y0
+	VBROADCASTI128 192(CX)(AX*1), Y1
+	VBROADCASTI128 192(CX)(AX*2), Y2
+	VBROADCASTI128 192(CX)(R8*1), Y3
+	VINSERTI128    $0x01, 192(R9), Y0, Y0
+	VINSERTI128    $0x01, 192(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 192(R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 192(R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPXOR          X4, X4, X4
+	VPINSRW        $0x00, 208(CX), X4, X4
+	VPINSRW        $0x01, 208(CX)(AX*1), X4, X4
+	VPINSRW        $0x02, 208(CX)(AX*2), X4, X4
+	VPINSRW        $0x03, 208(CX)(R8*1), X4, X4
+	VPINSRW        $0x04, 208(R9), X4, X4
+	VPINSRW        $0x05, 208(R9)(AX*1), X4, X4
+	VPINSRW        $0x06, 208(R9)(AX*2), X4, X4
+	VPINSRW        $0x07, 208(R9)(R8*1), X4, X4
+	VCVTPH2PS      X4, Y4
+	VPSLLD         $0x18, Y0, Y5
+	VPSRAD         $0x18, Y5, Y5
+	VCVTDQ2PS      Y5, Y5
+	VMULPS         Y4, Y5, Y5
+	VMOVUPS        Y5, 512(DI)
+	VPSLLD         $0x10, Y0, Y5
+	VPSRAD         $0x18, Y5, Y5
+	VCVTDQ2PS      Y5, Y5
+	VMULPS         Y4, Y5, Y5
+	VMOVUPS        Y5, 576(DI)
+	VPSLLD         $0x08, Y0, Y5
+	VPSRAD         $0x18, Y5, Y5
+	VCVTDQ2PS      Y5, Y5
+	VMULPS         Y4, Y5, Y5
+	VMOVUPS        Y5, 1152(DI)
+	VPSLLD         $0x00, Y0, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 1216(DI)
+	VPSLLD         $0x18, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 1792(DI)
+	VPSLLD         $0x10, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 1856(DI)
+	VPSLLD         $0x08, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 2432(DI)
+	VPSLLD         $0x00, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 2496(DI)
+	VPSLLD         $0x18, Y2, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 3072(DI)
+	VPSLLD         $0x10, Y2, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 3136(DI)
+	VPSLLD         $0x08, Y2, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 3712(DI)
+	VPSLLD         $0x00, Y2, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 3776(DI)
+	VPSLLD         $0x18, Y3, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 4352(DI)
+	VPSLLD         $0x10, Y3, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 4416(DI)
+	VPSLLD         $0x08, Y3, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 4992(DI)
+	VPSLLD         $0x00, Y3, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 5056(DI)
+	VBROADCASTI128 128(R10), Y0
+	VBROADCASTI128 128(R10)(AX*1), Y1
+	VBROADCASTI128 128(R10)(AX*2), Y2
+	VBROADCASTI128 128(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 128(R11), Y0, Y0
+	VINSERTI128    $0x01, 128(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 128(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 128(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 (R10), Y4
+	VBROADCASTI128 (R10)(AX*1), Y5
+	VBROADCASTI128 (R10)(AX*2), Y6
+	VBROADCASTI128 (R10)(R8*1), Y7
+	VINSERTI128    $0x01, (R11), Y4, Y4
+	VINSERTI128    $0x01, (R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, (R11)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, (R11)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPAND          pairs8<>+0(SB), Y0, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, 32(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y0, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1312(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPAND          pairs8<>+0(SB), Y1, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 96(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y1, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1376(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y4
+	VPAND          pairs8<>+0(SB), Y2, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 160(DI)
+	VPSRLW         $0x04, Y6, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y2, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1440(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPAND          pairs8<>+0(SB), Y3, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 224(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y3, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1504(DI)
+	VBROADCASTI128 32(R10), Y4
+	VBROADCASTI128 32(R10)(AX*1), Y5
+	VBROADCASTI128 32(R10)(AX*2), Y6
+	VBROADCASTI128 32(R10)(R8*1), Y7
+	VINSERTI128    $0x01, 32(R11), Y4, Y4
+	VINSERTI128    $0x01, 32(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 32(R11)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 32(R11)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPSRLW         $0x02, Y0, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, 672(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x06, Y0, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSLLW         $0x04, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1952(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y0
+	VPSRLW         $0x02, Y1, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSLLW         $0x04, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 736(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y1, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2016(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y0
+	VPSRLW         $0x02, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 800(DI)
+	VPSRLW         $0x04, Y6, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2080(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y0
+	VPSRLW         $0x02, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 864(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2144(DI)
+	VBROADCASTI128 144(R10), Y0
+	VBROADCASTI128 144(R10)(AX*1), Y1
+	VBROADCASTI128 144(R10)(AX*2), Y2
+	VBROADCASTI128 144(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 144(R11), Y0, Y0
+	VINSERTI128    $0x01, 144(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 144(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 144(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 16(R10), Y4
+	VBROADCASTI128 16(R10)(AX*1), Y5
+	VBROADCASTI128 16(R10)(AX*2), Y6
+	VBROADCASTI128 16(R10)(R8*1), Y7
+	VINSERTI128    $0x01, 16(R11), Y4, Y4
+	VINSERTI128    $0x01, 16(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 16(R11)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 16(R11)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPAND          pairs8<>+0(SB), Y0, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, 288(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y0, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1568(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPAND          pairs8<>+0(SB), Y1, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 352(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y1, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1632(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y4
+	VPAND          pairs8<>+0(SB), Y2, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 416(DI)
+	VPSRLW         $0x04, Y6, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y2, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1696(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPAND          pairs8<>+0(SB), Y3, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 480(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y3, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 1760(DI)
+	VBROADCASTI128 48(R10), Y4
+	VBROADCASTI128 48(R10)(AX*1), Y5
+	VBROADCASTI128 48(R10)(AX*2), Y6
+	VBROADCASTI128 48(R10)(R8*1), Y7
+	VINSERTI128    $0x01, 48(R11), Y4, Y4
+	VINSERTI128    $0x01, 48(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 48(R11)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 48(R11)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPSRLW         $0x02, Y0, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, 928(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x06, Y0, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSLLW         $0x04, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2208(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y0
+	VPSRLW         $0x02, Y1, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSLLW         $0x04, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 992(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y1, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2272(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y0
+	VPSRLW         $0x02, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 1056(DI)
+	VPSRLW         $0x04, Y6, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2336(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y0
+	VPSRLW         $0x02, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 1120(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 2400(DI)
+	VBROADCASTI128 160(R10), Y0
+	VBROADCASTI128 160(R10)(AX*1), Y1
+	VBROADCASTI128 160(R10)(AX*2), Y2
+	VBROADCASTI128 160(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 160(R11), Y0, Y0
+	VINSERTI128    $0x01, 160(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 160(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 160(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 64(R10), Y4
+	VBROADCASTI128 64(R10)(AX*1), Y5
+	VBROADCASTI128 64(R10)(AX*2), Y6
+	VBROADCASTI128 64(R10)(R8*1), Y7
+	VINSERTI128    $0x01, 64(R11), Y4, Y4
+	VINSERTI128    $0x01, 64(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 64(R11)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 64(R11)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPAND          pairs8<>+0(SB), Y0, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, 2592(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y0, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 3872(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPAND          pairs8<>+0(SB), Y1, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2656(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y1, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 3936(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y4
+	VPAND          pairs8<>+0(SB), Y2, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2720(DI)
+	VPSRLW         $0x04, Y6, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y2, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4000(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPAND          pairs8<>+0(SB), Y3, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2784(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y3, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4064(DI)
+	VBROADCASTI128 96(R10), Y4
+	VBROADCASTI128 96(R10)(AX*1), Y5
+	VBROADCASTI128 96(R10)(AX*2), Y6
+	VBROADCASTI128 96(R10)(R8*1), Y7
+	VINSERTI128    $0x01, 96(R11), Y4, Y4
+	VINSERTI128    $0x01, 96(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 96(R11)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 96(R11)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPSRLW         $0x02, Y0, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, 3232(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x06, Y0, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSLLW         $0x04, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4512(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y0
+	VPSRLW         $0x02, Y1, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSLLW         $0x04, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3296(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y1, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4576(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y0
+	VPSRLW         $0x02, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3360(DI)
+	VPSRLW         $0x04, Y6, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4640(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y0
+	VPSRLW         $0x02, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3424(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4704(DI)
+	VBROADCASTI128 176(R10), Y0
+	VBROADCASTI128 176(R10)(AX*1), Y1
+	VBROADCASTI128 176(R10)(AX*2), Y2
+	VBROADCASTI128 176(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 176(R11), Y0, Y0
+	VINSERTI128    $0x01, 176(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 176(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 176(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VBROADCASTI128 80(R10), Y4
+	VBROADCASTI128 80(R10)(AX*1), Y5
+	VBROADCASTI128 80(R10)(AX*2), Y6
+	VBROADCASTI128 80(R10)(R8*1), Y7
+	VINSERTI128    $0x01, 80(R11), Y4, Y4
+	VINSERTI128    $0x01, 80(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 80(R11)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 80(R11)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPAND          pairs8<>+0(SB), Y0, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, 2848(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y0, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4128(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y4
+	VPAND          pairs8<>+0(SB), Y1, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2912(DI)
+	VPSRLW         $0x04, Y5, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y1, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4192(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y4
+	VPAND          pairs8<>+0(SB), Y2, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 2976(DI)
+	VPSRLW         $0x04, Y6, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y2, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4256(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y4
+	VPAND          pairs8<>+0(SB), Y3, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 3040(DI)
+	VPSRLW         $0x04, Y7, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x04, Y3, Y5
+	VPAND          pairs8<>+0(SB), Y5, Y5
+	VPSLLW         $0x04, Y5, Y5
+	VPOR           Y5, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4320(DI)
+	VBROADCASTI128 112(R10), Y4
+	VBROADCASTI128 112(R10)(AX*1), Y5
+	VBROADCASTI128 112(R10)(AX*2), Y6
+	VBROADCASTI128 112(R10)(R8*1), Y7
+	VINSERTI128    $0x01, 112(R11), Y4, Y4
+	VINSERTI128    $0x01, 112(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 112(R11)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 112(R11)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPAND          nibbles8<>+0(SB), Y4, Y8
+	VPSRLW         $0x02, Y0, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPSLLW         $0x04, Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPSUBB         thirtytwos<>+0(SB), Y8, Y8
+	VMOVDQU        Y8, 3488(DI)
+	VPSRLW         $0x04, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPSRLW         $0x06, Y0, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPSLLW         $0x04, Y0, Y0
+	VPOR           Y0, Y4, Y4
+	VPSUBB         thirtytwos<>+0(SB), Y4, Y4
+	VMOVDQU        Y4, 4768(DI)
+	VPAND          nibbles8<>+0(SB), Y5, Y0
+	VPSRLW         $0x02, Y1, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSLLW         $0x04, Y4, Y4
+	VPOR           Y4, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3552(DI)
+	VPSRLW         $0x04, Y5, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y1, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4832(DI)
+	VPAND          nibbles8<>+0(SB), Y6, Y0
+	VPSRLW         $0x02, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3616(DI)
+	VPSRLW         $0x04, Y6, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y2, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4896(DI)
+	VPAND          nibbles8<>+0(SB), Y7, Y0
+	VPSRLW         $0x02, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 3680(DI)
+	VPSRLW         $0x04, Y7, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x06, Y3, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPSLLW         $0x04, Y1, Y1
+	VPOR           Y1, Y0, Y0
+	VPSUBB         thirtytwos<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 4960(DI)
+	VBROADCASTI128 192(R10), Y0
+	VBROADCASTI128 192(R10)(AX*1), Y1
+	VBROADCASTI128 192(R10)(AX*2), Y2
+	VBROADCASTI128 192(R10)(R8*1), Y3
+	VINSERTI128    $0x01, 192(R11), Y0, Y0
+	VINSERTI128    $0x01, 192(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 192(R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, 192(R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPXOR          X4, X4, X4
+	VPINSRW        $0x00, 208(R10), X4, X4
+	VPINSRW        $0x01, 208(R10)(AX*1), X4, X4
+	VPINSRW        $0x02, 208(R10)(AX*2), X4, X4
+	VPINSRW        $0x03, 208(R10)(R8*1), X4, X4
+	VPINSRW        $0x04, 208(R11), X4, X4
+	VPINSRW        $0x05, 208(R11)(AX*1), X4, X4
+	VPINSRW        $0x06, 208(R11)(AX*2), X4, X4
+	VPINSRW        $0x07, 208(R11)(R8*1), X4, X4
+	VCVTPH2PS      X4, Y4
+	VPSLLD         $0x18, Y0, Y5
+	VPSRAD         $0x18, Y5, Y5
+	VCVTDQ2PS      Y5, Y5
+	VMULPS         Y4, Y5, Y5
+	VMOVUPS        Y5, 544(DI)
+	VPSLLD         $0x10, Y0, Y5
+	VPSRAD         $0x18, Y5, Y5
+	VCVTDQ2PS      Y5, Y5
+	VMULPS         Y4, Y5, Y5
+	VMOVUPS        Y5, 608(DI)
+	VPSLLD         $0x08, Y0, Y5
+	VPSRAD         $0x18, Y5, Y5
+	VCVTDQ2PS      Y5, Y5
+	VMULPS         Y4, Y5, Y5
+	VMOVUPS        Y5, 1184(DI)
+	VPSLLD         $0x00, Y0, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 1248(DI)
+	VPSLLD         $0x18, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 1824(DI)
+	VPSLLD         $0x10, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 1888(DI)
+	VPSLLD         $0x08, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 2464(DI)
+	VPSLLD         $0x00, Y1, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 2528(DI)
+	VPSLLD         $0x18, Y2, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 3104(DI)
+	VPSLLD         $0x10, Y2, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 3168(DI)
+	VPSLLD         $0x08, Y2, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 3744(DI)
+	VPSLLD         $0x00, Y2, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 3808(DI)
+	VPSLLD         $0x18, Y3, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 4384(DI)
+	VPSLLD         $0x10, Y3, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 4448(DI)
+	VPSLLD         $0x08, Y3, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 5024(DI)
+	VPSLLD         $0x00, Y3, Y0
+	VPSRAD         $0x18, Y0, Y0
+	VCVTDQ2PS      Y0, Y0
+	VMULPS         Y4, Y0, Y0
+	VMOVUPS        Y0, 5088(DI)
+	ADDQ           $+210, CX
+	ADDQ           $+210, R9
+	ADDQ           $+210, R10
+	ADDQ           $+210, R11
+	ADDQ           $0x00001400, DI
+	SUBQ           $0x08, SI
+	JNZ            block
+	VZEROUPPER
+	RET
+
 // func tileQ41x1AVX2(a *mulArgs)
 // Requires: AVX, AVX2, FMA3
 TEXT ·tileQ41x1AVX2(SB), NOSPLIT, $0-8
@@ -2349,6 +10389,2134 @@ block:
 	VZEROUPPER
 	RET
 
+// func tileWidex1AVX2(a *mulArgs)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tileWidex1AVX2(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         32(AX), CX
+	MOVQ         40(AX), DX
+	MOVQ         48(AX), BX
+	MOVQ         112(AX), SI
+	MOVQ         16(AX), DI
+	MOVQ         64(AX), R8
+	MOVQ         72(AX), R9
+	MOVQ         88(AX), AX
+	VPXOR        Y0, Y0, Y0
+	VMOVUPS      Y0, (SI)
+	VMOVUPS      Y0, 32(SI)
+	VPBROADCASTD ones<>+0(SB), Y0
+
+block:
+	VMOVDQU      (CX), Y1
+	VMOVDQU      32(CX), Y2
+	VPBROADCASTD (DX), Y3
+	VPMADDUBSW   Y3, Y1, Y1
+	VPMADDWD     Y0, Y1, Y1
+	VPMADDUBSW   Y3, Y2, Y2
+	VPMADDWD     Y0, Y2, Y2
+	VMOVDQU      64(CX), Y3
+	VMOVDQU      96(CX), Y4
+	VPBROADCASTD 4(DX), Y5
+	VPMADDUBSW   Y5, Y3, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VPMADDUBSW   Y5, Y4, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y2, Y2
+	VMOVDQU      128(CX), Y3
+	VMOVDQU      160(CX), Y4
+	VPBROADCASTD 8(DX), Y5
+	VPMADDUBSW   Y5, Y3, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VPMADDUBSW   Y5, Y4, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y2, Y2
+	VMOVDQU      192(CX), Y3
+	VMOVDQU      224(CX), Y4
+	VPBROADCASTD 12(DX), Y5
+	VPMADDUBSW   Y5, Y3, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VPMADDUBSW   Y5, Y4, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y2, Y2
+	VMOVDQU      256(CX), Y3
+	VMOVDQU      288(CX), Y4
+	VPBROADCASTD 16(DX), Y5
+	VPMADDUBSW   Y5, Y3, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VPMADDUBSW   Y5, Y4, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y2, Y2
+	VMOVDQU      320(CX), Y3
+	VMOVDQU      352(CX), Y4
+	VPBROADCASTD 20(DX), Y5
+	VPMADDUBSW   Y5, Y3, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VPMADDUBSW   Y5, Y4, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y2, Y2
+	VMOVDQU      384(CX), Y3
+	VMOVDQU      416(CX), Y4
+	VPBROADCASTD 24(DX), Y5
+	VPMADDUBSW   Y5, Y3, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VPMADDUBSW   Y5, Y4, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y2, Y2
+	VMOVDQU      448(CX), Y3
+	VMOVDQU      480(CX), Y4
+	VPBROADCASTD 28(DX), Y5
+	VPMADDUBSW   Y5, Y3, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VPMADDUBSW   Y5, Y4, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y2, Y2
+	VBROADCASTSS (BX), Y3
+	VBROADCASTSS (BX)(AX*1), Y4
+	VMULPS       512(CX), Y3, Y5
+	VMOVUPS      (SI), Y6
+	VCVTDQ2PS    Y1, Y1
+	VFMADD231PS  Y1, Y5, Y6
+	VFMADD231PS  576(CX), Y4, Y6
+	VMOVUPS      Y6, (SI)
+	VMULPS       544(CX), Y3, Y1
+	VMOVUPS      32(SI), Y3
+	VCVTDQ2PS    Y2, Y2
+	VFMADD231PS  Y2, Y1, Y3
+	VFMADD231PS  608(CX), Y4, Y3
+	VMOVUPS      Y3, 32(SI)
+	ADDQ         $0x00000280, CX
+	ADDQ         R8, DX
+	ADDQ         R9, BX
+	DECQ         DI
+	JNZ          block
+	MOVQ         a+0(FP), AX
+	MOVQ         96(AX), CX
+	MOVQ         104(AX), AX
+	VMOVUPS      (SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      32(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VZEROUPPER
+	RET
+
+// func tileWidex2AVX2(a *mulArgs)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tileWidex2AVX2(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         32(AX), CX
+	MOVQ         40(AX), DX
+	MOVQ         48(AX), BX
+	MOVQ         112(AX), SI
+	MOVQ         16(AX), DI
+	MOVQ         64(AX), R8
+	MOVQ         72(AX), R9
+	MOVQ         88(AX), AX
+	VPXOR        Y0, Y0, Y0
+	VMOVUPS      Y0, (SI)
+	VMOVUPS      Y0, 32(SI)
+	VMOVUPS      Y0, 64(SI)
+	VMOVUPS      Y0, 96(SI)
+	VPBROADCASTD ones<>+0(SB), Y0
+
+block:
+	VMOVDQU      (CX), Y3
+	VMOVDQU      32(CX), Y4
+	VPBROADCASTD (DX), Y2
+	VPMADDUBSW   Y2, Y3, Y1
+	VPMADDWD     Y0, Y1, Y1
+	VPMADDUBSW   Y2, Y4, Y2
+	VPMADDWD     Y0, Y2, Y2
+	VPBROADCASTD 32(DX), Y5
+	VPMADDUBSW   Y5, Y3, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPMADDUBSW   Y5, Y4, Y4
+	VPMADDWD     Y0, Y4, Y4
+	VMOVDQU      64(CX), Y5
+	VMOVDQU      96(CX), Y6
+	VPBROADCASTD 4(DX), Y7
+	VPMADDUBSW   Y7, Y5, Y8
+	VPMADDWD     Y0, Y8, Y8
+	VPADDD       Y8, Y1, Y1
+	VPMADDUBSW   Y7, Y6, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y2, Y2
+	VPBROADCASTD 36(DX), Y7
+	VPMADDUBSW   Y7, Y5, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y3, Y3
+	VPMADDUBSW   Y7, Y6, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y4, Y4
+	VMOVDQU      128(CX), Y5
+	VMOVDQU      160(CX), Y6
+	VPBROADCASTD 8(DX), Y7
+	VPMADDUBSW   Y7, Y5, Y8
+	VPMADDWD     Y0, Y8, Y8
+	VPADDD       Y8, Y1, Y1
+	VPMADDUBSW   Y7, Y6, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y2, Y2
+	VPBROADCASTD 40(DX), Y7
+	VPMADDUBSW   Y7, Y5, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y3, Y3
+	VPMADDUBSW   Y7, Y6, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y4, Y4
+	VMOVDQU      192(CX), Y5
+	VMOVDQU      224(CX), Y6
+	VPBROADCASTD 12(DX), Y7
+	VPMADDUBSW   Y7, Y5, Y8
+	VPMADDWD     Y0, Y8, Y8
+	VPADDD       Y8, Y1, Y1
+	VPMADDUBSW   Y7, Y6, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y2, Y2
+	VPBROADCASTD 44(DX), Y7
+	VPMADDUBSW   Y7, Y5, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y3, Y3
+	VPMADDUBSW   Y7, Y6, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y4, Y4
+	VMOVDQU      256(CX), Y5
+	VMOVDQU      288(CX), Y6
+	VPBROADCASTD 16(DX), Y7
+	VPMADDUBSW   Y7, Y5, Y8
+	VPMADDWD     Y0, Y8, Y8
+	VPADDD       Y8, Y1, Y1
+	VPMADDUBSW   Y7, Y6, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y2, Y2
+	VPBROADCASTD 48(DX), Y7
+	VPMADDUBSW   Y7, Y5, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y3, Y3
+	VPMADDUBSW   Y7, Y6, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y4, Y4
+	VMOVDQU      320(CX), Y5
+	VMOVDQU      352(CX), Y6
+	VPBROADCASTD 20(DX), Y7
+	VPMADDUBSW   Y7, Y5, Y8
+	VPMADDWD     Y0, Y8, Y8
+	VPADDD       Y8, Y1, Y1
+	VPMADDUBSW   Y7, Y6, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y2, Y2
+	VPBROADCASTD 52(DX), Y7
+	VPMADDUBSW   Y7, Y5, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y3, Y3
+	VPMADDUBSW   Y7, Y6, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y4, Y4
+	VMOVDQU      384(CX), Y5
+	VMOVDQU      416(CX), Y6
+	VPBROADCASTD 24(DX), Y7
+	VPMADDUBSW   Y7, Y5, Y8
+	VPMADDWD     Y0, Y8, Y8
+	VPADDD       Y8, Y1, Y1
+	VPMADDUBSW   Y7, Y6, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y2, Y2
+	VPBROADCASTD 56(DX), Y7
+	VPMADDUBSW   Y7, Y5, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y3, Y3
+	VPMADDUBSW   Y7, Y6, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y4, Y4
+	VMOVDQU      448(CX), Y5
+	VMOVDQU      480(CX), Y6
+	VPBROADCASTD 28(DX), Y7
+	VPMADDUBSW   Y7, Y5, Y8
+	VPMADDWD     Y0, Y8, Y8
+	VPADDD       Y8, Y1, Y1
+	VPMADDUBSW   Y7, Y6, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y2, Y2
+	VPBROADCASTD 60(DX), Y7
+	VPMADDUBSW   Y7, Y5, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y3, Y3
+	VPMADDUBSW   Y7, Y6, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y4, Y4
+	VBROADCASTSS (BX), Y5
+	VBROADCASTSS (BX)(AX*1), Y6
+	VMULPS       512(CX), Y5, Y7
+	VMOVUPS      (SI), Y8
+	VCVTDQ2PS    Y1, Y1
+	VFMADD231PS  Y1, Y7, Y8
+	VFMADD231PS  576(CX), Y6, Y8
+	VMOVUPS      Y8, (SI)
+	VMULPS       544(CX), Y5, Y1
+	VMOVUPS      32(SI), Y5
+	VCVTDQ2PS    Y2, Y2
+	VFMADD231PS  Y2, Y1, Y5
+	VFMADD231PS  608(CX), Y6, Y5
+	VMOVUPS      Y5, 32(SI)
+	VBROADCASTSS 4(BX), Y1
+	VBROADCASTSS 4(BX)(AX*1), Y2
+	VMULPS       512(CX), Y1, Y5
+	VMOVUPS      64(SI), Y6
+	VCVTDQ2PS    Y3, Y3
+	VFMADD231PS  Y3, Y5, Y6
+	VFMADD231PS  576(CX), Y2, Y6
+	VMOVUPS      Y6, 64(SI)
+	VMULPS       544(CX), Y1, Y1
+	VMOVUPS      96(SI), Y3
+	VCVTDQ2PS    Y4, Y4
+	VFMADD231PS  Y4, Y1, Y3
+	VFMADD231PS  608(CX), Y2, Y3
+	VMOVUPS      Y3, 96(SI)
+	ADDQ         $0x00000280, CX
+	ADDQ         R8, DX
+	ADDQ         R9, BX
+	DECQ         DI
+	JNZ          block
+	MOVQ         a+0(FP), AX
+	MOVQ         96(AX), CX
+	MOVQ         104(AX), AX
+	VMOVUPS      (SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      32(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VMOVUPS      64(SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      96(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VZEROUPPER
+	RET
+
+// func tileWidex3AVX2(a *mulArgs)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tileWidex3AVX2(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         32(AX), CX
+	MOVQ         40(AX), DX
+	MOVQ         48(AX), BX
+	MOVQ         112(AX), SI
+	MOVQ         16(AX), DI
+	MOVQ         64(AX), R8
+	MOVQ         72(AX), R9
+	MOVQ         88(AX), AX
+	VPXOR        Y0, Y0, Y0
+	VMOVUPS      Y0, (SI)
+	VMOVUPS      Y0, 32(SI)
+	VMOVUPS      Y0, 64(SI)
+	VMOVUPS      Y0, 96(SI)
+	VMOVUPS      Y0, 128(SI)
+	VMOVUPS      Y0, 160(SI)
+	VPBROADCASTD ones<>+0(SB), Y0
+
+block:
+	VMOVDQU      (CX), Y5
+	VMOVDQU      32(CX), Y6
+	VPBROADCASTD (DX), Y2
+	VPMADDUBSW   Y2, Y5, Y1
+	VPMADDWD     Y0, Y1, Y1
+	VPMADDUBSW   Y2, Y6, Y2
+	VPMADDWD     Y0, Y2, Y2
+	VPBROADCASTD 32(DX), Y4
+	VPMADDUBSW   Y4, Y5, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPMADDUBSW   Y4, Y6, Y4
+	VPMADDWD     Y0, Y4, Y4
+	VPBROADCASTD 64(DX), Y7
+	VPMADDUBSW   Y7, Y5, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPMADDUBSW   Y7, Y6, Y6
+	VPMADDWD     Y0, Y6, Y6
+	VMOVDQU      64(CX), Y7
+	VMOVDQU      96(CX), Y8
+	VPBROADCASTD 4(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y2, Y2
+	VPBROADCASTD 36(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y3, Y3
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 68(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y5, Y5
+	VPMADDUBSW   Y9, Y8, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VMOVDQU      128(CX), Y7
+	VMOVDQU      160(CX), Y8
+	VPBROADCASTD 8(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y2, Y2
+	VPBROADCASTD 40(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y3, Y3
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 72(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y5, Y5
+	VPMADDUBSW   Y9, Y8, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VMOVDQU      192(CX), Y7
+	VMOVDQU      224(CX), Y8
+	VPBROADCASTD 12(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y2, Y2
+	VPBROADCASTD 44(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y3, Y3
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 76(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y5, Y5
+	VPMADDUBSW   Y9, Y8, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VMOVDQU      256(CX), Y7
+	VMOVDQU      288(CX), Y8
+	VPBROADCASTD 16(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y2, Y2
+	VPBROADCASTD 48(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y3, Y3
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 80(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y5, Y5
+	VPMADDUBSW   Y9, Y8, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VMOVDQU      320(CX), Y7
+	VMOVDQU      352(CX), Y8
+	VPBROADCASTD 20(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y2, Y2
+	VPBROADCASTD 52(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y3, Y3
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 84(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y5, Y5
+	VPMADDUBSW   Y9, Y8, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VMOVDQU      384(CX), Y7
+	VMOVDQU      416(CX), Y8
+	VPBROADCASTD 24(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y2, Y2
+	VPBROADCASTD 56(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y3, Y3
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 88(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y5, Y5
+	VPMADDUBSW   Y9, Y8, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VMOVDQU      448(CX), Y7
+	VMOVDQU      480(CX), Y8
+	VPBROADCASTD 28(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y2, Y2
+	VPBROADCASTD 60(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y3, Y3
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y4, Y4
+	VPBROADCASTD 92(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y5, Y5
+	VPMADDUBSW   Y9, Y8, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VBROADCASTSS (BX), Y7
+	VBROADCASTSS (BX)(AX*1), Y8
+	VMULPS       512(CX), Y7, Y9
+	VMOVUPS      (SI), Y10
+	VCVTDQ2PS    Y1, Y1
+	VFMADD231PS  Y1, Y9, Y10
+	VFMADD231PS  576(CX), Y8, Y10
+	VMOVUPS      Y10, (SI)
+	VMULPS       544(CX), Y7, Y1
+	VMOVUPS      32(SI), Y7
+	VCVTDQ2PS    Y2, Y2
+	VFMADD231PS  Y2, Y1, Y7
+	VFMADD231PS  608(CX), Y8, Y7
+	VMOVUPS      Y7, 32(SI)
+	VBROADCASTSS 4(BX), Y1
+	VBROADCASTSS 4(BX)(AX*1), Y2
+	VMULPS       512(CX), Y1, Y7
+	VMOVUPS      64(SI), Y8
+	VCVTDQ2PS    Y3, Y3
+	VFMADD231PS  Y3, Y7, Y8
+	VFMADD231PS  576(CX), Y2, Y8
+	VMOVUPS      Y8, 64(SI)
+	VMULPS       544(CX), Y1, Y1
+	VMOVUPS      96(SI), Y3
+	VCVTDQ2PS    Y4, Y4
+	VFMADD231PS  Y4, Y1, Y3
+	VFMADD231PS  608(CX), Y2, Y3
+	VMOVUPS      Y3, 96(SI)
+	VBROADCASTSS 8(BX), Y1
+	VBROADCASTSS 8(BX)(AX*1), Y2
+	VMULPS       512(CX), Y1, Y3
+	VMOVUPS      128(SI), Y4
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y3, Y4
+	VFMADD231PS  576(CX), Y2, Y4
+	VMOVUPS      Y4, 128(SI)
+	VMULPS       544(CX), Y1, Y1
+	VMOVUPS      160(SI), Y3
+	VCVTDQ2PS    Y6, Y6
+	VFMADD231PS  Y6, Y1, Y3
+	VFMADD231PS  608(CX), Y2, Y3
+	VMOVUPS      Y3, 160(SI)
+	ADDQ         $0x00000280, CX
+	ADDQ         R8, DX
+	ADDQ         R9, BX
+	DECQ         DI
+	JNZ          block
+	MOVQ         a+0(FP), AX
+	MOVQ         96(AX), CX
+	MOVQ         104(AX), AX
+	VMOVUPS      (SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      32(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VMOVUPS      64(SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      96(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VMOVUPS      128(SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      160(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VZEROUPPER
+	RET
+
+// func tileWidex4AVX2(a *mulArgs)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tileWidex4AVX2(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         32(AX), CX
+	MOVQ         40(AX), DX
+	MOVQ         48(AX), BX
+	MOVQ         112(AX), SI
+	MOVQ         16(AX), DI
+	MOVQ         64(AX), R8
+	MOVQ         72(AX), R9
+	MOVQ         88(AX), AX
+	VPXOR        Y0, Y0, Y0
+	VMOVUPS      Y0, (SI)
+	VMOVUPS      Y0, 32(SI)
+	VMOVUPS      Y0, 64(SI)
+	VMOVUPS      Y0, 96(SI)
+	VMOVUPS      Y0, 128(SI)
+	VMOVUPS      Y0, 160(SI)
+	VMOVUPS      Y0, 192(SI)
+	VMOVUPS      Y0, 224(SI)
+	VPBROADCASTD ones<>+0(SB), Y0
+
+block:
+	VMOVDQU      (CX), Y7
+	VMOVDQU      32(CX), Y8
+	VPBROADCASTD (DX), Y2
+	VPMADDUBSW   Y2, Y7, Y1
+	VPMADDWD     Y0, Y1, Y1
+	VPMADDUBSW   Y2, Y8, Y2
+	VPMADDWD     Y0, Y2, Y2
+	VPBROADCASTD 32(DX), Y4
+	VPMADDUBSW   Y4, Y7, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPMADDUBSW   Y4, Y8, Y4
+	VPMADDWD     Y0, Y4, Y4
+	VPBROADCASTD 64(DX), Y6
+	VPMADDUBSW   Y6, Y7, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPMADDUBSW   Y6, Y8, Y6
+	VPMADDWD     Y0, Y6, Y6
+	VPBROADCASTD 96(DX), Y9
+	VPMADDUBSW   Y9, Y7, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPMADDUBSW   Y9, Y8, Y8
+	VPMADDWD     Y0, Y8, Y8
+	VMOVDQU      64(CX), Y9
+	VMOVDQU      96(CX), Y10
+	VPBROADCASTD 4(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPBROADCASTD 36(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPBROADCASTD 68(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y5, Y5
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y6, Y6
+	VPBROADCASTD 100(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y7, Y7
+	VPMADDUBSW   Y11, Y10, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VMOVDQU      128(CX), Y9
+	VMOVDQU      160(CX), Y10
+	VPBROADCASTD 8(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPBROADCASTD 40(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPBROADCASTD 72(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y5, Y5
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y6, Y6
+	VPBROADCASTD 104(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y7, Y7
+	VPMADDUBSW   Y11, Y10, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VMOVDQU      192(CX), Y9
+	VMOVDQU      224(CX), Y10
+	VPBROADCASTD 12(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPBROADCASTD 44(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPBROADCASTD 76(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y5, Y5
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y6, Y6
+	VPBROADCASTD 108(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y7, Y7
+	VPMADDUBSW   Y11, Y10, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VMOVDQU      256(CX), Y9
+	VMOVDQU      288(CX), Y10
+	VPBROADCASTD 16(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPBROADCASTD 48(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPBROADCASTD 80(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y5, Y5
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y6, Y6
+	VPBROADCASTD 112(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y7, Y7
+	VPMADDUBSW   Y11, Y10, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VMOVDQU      320(CX), Y9
+	VMOVDQU      352(CX), Y10
+	VPBROADCASTD 20(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPBROADCASTD 52(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPBROADCASTD 84(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y5, Y5
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y6, Y6
+	VPBROADCASTD 116(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y7, Y7
+	VPMADDUBSW   Y11, Y10, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VMOVDQU      384(CX), Y9
+	VMOVDQU      416(CX), Y10
+	VPBROADCASTD 24(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPBROADCASTD 56(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPBROADCASTD 88(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y5, Y5
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y6, Y6
+	VPBROADCASTD 120(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y7, Y7
+	VPMADDUBSW   Y11, Y10, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VMOVDQU      448(CX), Y9
+	VMOVDQU      480(CX), Y10
+	VPBROADCASTD 28(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPBROADCASTD 60(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPBROADCASTD 92(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y5, Y5
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y6, Y6
+	VPBROADCASTD 124(DX), Y11
+	VPMADDUBSW   Y11, Y9, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y7, Y7
+	VPMADDUBSW   Y11, Y10, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VBROADCASTSS (BX), Y9
+	VBROADCASTSS (BX)(AX*1), Y10
+	VMULPS       512(CX), Y9, Y11
+	VMOVUPS      (SI), Y12
+	VCVTDQ2PS    Y1, Y1
+	VFMADD231PS  Y1, Y11, Y12
+	VFMADD231PS  576(CX), Y10, Y12
+	VMOVUPS      Y12, (SI)
+	VMULPS       544(CX), Y9, Y1
+	VMOVUPS      32(SI), Y9
+	VCVTDQ2PS    Y2, Y2
+	VFMADD231PS  Y2, Y1, Y9
+	VFMADD231PS  608(CX), Y10, Y9
+	VMOVUPS      Y9, 32(SI)
+	VBROADCASTSS 4(BX), Y1
+	VBROADCASTSS 4(BX)(AX*1), Y2
+	VMULPS       512(CX), Y1, Y9
+	VMOVUPS      64(SI), Y10
+	VCVTDQ2PS    Y3, Y3
+	VFMADD231PS  Y3, Y9, Y10
+	VFMADD231PS  576(CX), Y2, Y10
+	VMOVUPS      Y10, 64(SI)
+	VMULPS       544(CX), Y1, Y1
+	VMOVUPS      96(SI), Y3
+	VCVTDQ2PS    Y4, Y4
+	VFMADD231PS  Y4, Y1, Y3
+	VFMADD231PS  608(CX), Y2, Y3
+	VMOVUPS      Y3, 96(SI)
+	VBROADCASTSS 8(BX), Y1
+	VBROADCASTSS 8(BX)(AX*1), Y2
+	VMULPS       512(CX), Y1, Y3
+	VMOVUPS      128(SI), Y4
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y3, Y4
+	VFMADD231PS  576(CX), Y2, Y4
+	VMOVUPS      Y4, 128(SI)
+	VMULPS       544(CX), Y1, Y1
+	VMOVUPS      160(SI), Y3
+	VCVTDQ2PS    Y6, Y6
+	VFMADD231PS  Y6, Y1, Y3
+	VFMADD231PS  608(CX), Y2, Y3
+	VMOVUPS      Y3, 160(SI)
+	VBROADCASTSS 12(BX), Y1
+	VBROADCASTSS 12(BX)(AX*1), Y2
+	VMULPS       512(CX), Y1, Y3
+	VMOVUPS      192(SI), Y4
+	VCVTDQ2PS    Y7, Y7
+	VFMADD231PS  Y7, Y3, Y4
+	VFMADD231PS  576(CX), Y2, Y4
+	VMOVUPS      Y4, 192(SI)
+	VMULPS       544(CX), Y1, Y1
+	VMOVUPS      224(SI), Y3
+	VCVTDQ2PS    Y8, Y8
+	VFMADD231PS  Y8, Y1, Y3
+	VFMADD231PS  608(CX), Y2, Y3
+	VMOVUPS      Y3, 224(SI)
+	ADDQ         $0x00000280, CX
+	ADDQ         R8, DX
+	ADDQ         R9, BX
+	DECQ         DI
+	JNZ          block
+	MOVQ         a+0(FP), AX
+	MOVQ         96(AX), CX
+	MOVQ         104(AX), AX
+	VMOVUPS      (SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      32(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VMOVUPS      64(SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      96(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VMOVUPS      128(SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      160(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VMOVUPS      192(SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      224(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VZEROUPPER
+	RET
+
+// func tileHalvesx1AVX2(a *mulArgs)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tileHalvesx1AVX2(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         32(AX), CX
+	MOVQ         40(AX), DX
+	MOVQ         48(AX), BX
+	MOVQ         112(AX), SI
+	MOVQ         16(AX), DI
+	MOVQ         64(AX), R8
+	MOVQ         72(AX), R9
+	MOVQ         88(AX), AX
+	VPXOR        Y0, Y0, Y0
+	VMOVUPS      Y0, (SI)
+	VMOVUPS      Y0, 32(SI)
+	VPBROADCASTD ones<>+0(SB), Y0
+
+block:
+	VMOVDQU      (CX), Y1
+	VMOVDQU      32(CX), Y2
+	VPABSB       Y1, Y4
+	VPABSB       Y2, Y3
+	VPBROADCASTD (DX), Y5
+	VPSIGNB      Y1, Y5, Y1
+	VPMADDUBSW   Y1, Y4, Y1
+	VPMADDWD     Y0, Y1, Y1
+	VPSIGNB      Y2, Y5, Y2
+	VPMADDUBSW   Y2, Y3, Y2
+	VPMADDWD     Y0, Y2, Y2
+	VMOVDQU      64(CX), Y3
+	VMOVDQU      96(CX), Y4
+	VPABSB       Y3, Y5
+	VPABSB       Y4, Y6
+	VPBROADCASTD 4(DX), Y7
+	VPSIGNB      Y3, Y7, Y3
+	VPMADDUBSW   Y3, Y5, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VPSIGNB      Y4, Y7, Y3
+	VPMADDUBSW   Y3, Y6, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y2, Y2
+	VMOVDQU      128(CX), Y3
+	VMOVDQU      160(CX), Y4
+	VPABSB       Y3, Y5
+	VPABSB       Y4, Y6
+	VPBROADCASTD 8(DX), Y7
+	VPSIGNB      Y3, Y7, Y3
+	VPMADDUBSW   Y3, Y5, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VPSIGNB      Y4, Y7, Y3
+	VPMADDUBSW   Y3, Y6, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y2, Y2
+	VMOVDQU      192(CX), Y3
+	VMOVDQU      224(CX), Y4
+	VPABSB       Y3, Y5
+	VPABSB       Y4, Y6
+	VPBROADCASTD 12(DX), Y7
+	VPSIGNB      Y3, Y7, Y3
+	VPMADDUBSW   Y3, Y5, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VPSIGNB      Y4, Y7, Y3
+	VPMADDUBSW   Y3, Y6, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y2, Y2
+	VBROADCASTSS (BX), Y3
+	VMULPS       512(CX), Y3, Y4
+	VMOVUPS      (SI), Y5
+	VCVTDQ2PS    Y1, Y1
+	VFMADD231PS  Y1, Y4, Y5
+	VMOVUPS      Y5, (SI)
+	VMULPS       544(CX), Y3, Y1
+	VMOVUPS      32(SI), Y3
+	VCVTDQ2PS    Y2, Y2
+	VFMADD231PS  Y2, Y1, Y3
+	VMOVUPS      Y3, 32(SI)
+	VMOVDQU      256(CX), Y1
+	VMOVDQU      288(CX), Y2
+	VPABSB       Y1, Y4
+	VPABSB       Y2, Y3
+	VPBROADCASTD 16(DX), Y5
+	VPSIGNB      Y1, Y5, Y1
+	VPMADDUBSW   Y1, Y4, Y1
+	VPMADDWD     Y0, Y1, Y1
+	VPSIGNB      Y2, Y5, Y2
+	VPMADDUBSW   Y2, Y3, Y2
+	VPMADDWD     Y0, Y2, Y2
+	VMOVDQU      320(CX), Y3
+	VMOVDQU      352(CX), Y4
+	VPABSB       Y3, Y5
+	VPABSB       Y4, Y6
+	VPBROADCASTD 20(DX), Y7
+	VPSIGNB      Y3, Y7, Y3
+	VPMADDUBSW   Y3, Y5, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VPSIGNB      Y4, Y7, Y3
+	VPMADDUBSW   Y3, Y6, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y2, Y2
+	VMOVDQU      384(CX), Y3
+	VMOVDQU      416(CX), Y4
+	VPABSB       Y3, Y5
+	VPABSB       Y4, Y6
+	VPBROADCASTD 24(DX), Y7
+	VPSIGNB      Y3, Y7, Y3
+	VPMADDUBSW   Y3, Y5, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VPSIGNB      Y4, Y7, Y3
+	VPMADDUBSW   Y3, Y6, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y2, Y2
+	VMOVDQU      448(CX), Y3
+	VMOVDQU      480(CX), Y4
+	VPABSB       Y3, Y5
+	VPABSB       Y4, Y6
+	VPBROADCASTD 28(DX), Y7
+	VPSIGNB      Y3, Y7, Y3
+	VPMADDUBSW   Y3, Y5, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y1, Y1
+	VPSIGNB      Y4, Y7, Y3
+	VPMADDUBSW   Y3, Y6, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPADDD       Y3, Y2, Y2
+	VBROADCASTSS (BX), Y3
+	VMULPS       576(CX), Y3, Y4
+	VMOVUPS      (SI), Y5
+	VCVTDQ2PS    Y1, Y1
+	VFMADD231PS  Y1, Y4, Y5
+	VMOVUPS      Y5, (SI)
+	VMULPS       608(CX), Y3, Y1
+	VMOVUPS      32(SI), Y3
+	VCVTDQ2PS    Y2, Y2
+	VFMADD231PS  Y2, Y1, Y3
+	VMOVUPS      Y3, 32(SI)
+	ADDQ         $0x00000280, CX
+	ADDQ         R8, DX
+	ADDQ         R9, BX
+	DECQ         DI
+	JNZ          block
+	MOVQ         a+0(FP), AX
+	MOVQ         96(AX), CX
+	MOVQ         104(AX), AX
+	VMOVUPS      (SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      32(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VZEROUPPER
+	RET
+
+// func tileHalvesx2AVX2(a *mulArgs)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tileHalvesx2AVX2(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         32(AX), CX
+	MOVQ         40(AX), DX
+	MOVQ         48(AX), BX
+	MOVQ         112(AX), SI
+	MOVQ         16(AX), DI
+	MOVQ         64(AX), R8
+	MOVQ         72(AX), R9
+	MOVQ         88(AX), AX
+	VPXOR        Y0, Y0, Y0
+	VMOVUPS      Y0, (SI)
+	VMOVUPS      Y0, 32(SI)
+	VMOVUPS      Y0, 64(SI)
+	VMOVUPS      Y0, 96(SI)
+	VPBROADCASTD ones<>+0(SB), Y0
+
+block:
+	VMOVDQU      (CX), Y3
+	VMOVDQU      32(CX), Y4
+	VPABSB       Y3, Y6
+	VPABSB       Y4, Y5
+	VPBROADCASTD (DX), Y2
+	VPSIGNB      Y3, Y2, Y1
+	VPMADDUBSW   Y1, Y6, Y1
+	VPMADDWD     Y0, Y1, Y1
+	VPSIGNB      Y4, Y2, Y2
+	VPMADDUBSW   Y2, Y5, Y2
+	VPMADDWD     Y0, Y2, Y2
+	VPBROADCASTD 32(DX), Y7
+	VPSIGNB      Y3, Y7, Y3
+	VPMADDUBSW   Y3, Y6, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPSIGNB      Y4, Y7, Y4
+	VPMADDUBSW   Y4, Y5, Y4
+	VPMADDWD     Y0, Y4, Y4
+	VMOVDQU      64(CX), Y5
+	VMOVDQU      96(CX), Y6
+	VPABSB       Y5, Y7
+	VPABSB       Y6, Y8
+	VPBROADCASTD 4(DX), Y9
+	VPSIGNB      Y5, Y9, Y10
+	VPMADDUBSW   Y10, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPSIGNB      Y6, Y9, Y9
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y2, Y2
+	VPBROADCASTD 36(DX), Y9
+	VPSIGNB      Y5, Y9, Y5
+	VPMADDUBSW   Y5, Y7, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y3, Y3
+	VPSIGNB      Y6, Y9, Y5
+	VPMADDUBSW   Y5, Y8, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y4, Y4
+	VMOVDQU      128(CX), Y5
+	VMOVDQU      160(CX), Y6
+	VPABSB       Y5, Y7
+	VPABSB       Y6, Y8
+	VPBROADCASTD 8(DX), Y9
+	VPSIGNB      Y5, Y9, Y10
+	VPMADDUBSW   Y10, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPSIGNB      Y6, Y9, Y9
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y2, Y2
+	VPBROADCASTD 40(DX), Y9
+	VPSIGNB      Y5, Y9, Y5
+	VPMADDUBSW   Y5, Y7, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y3, Y3
+	VPSIGNB      Y6, Y9, Y5
+	VPMADDUBSW   Y5, Y8, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y4, Y4
+	VMOVDQU      192(CX), Y5
+	VMOVDQU      224(CX), Y6
+	VPABSB       Y5, Y7
+	VPABSB       Y6, Y8
+	VPBROADCASTD 12(DX), Y9
+	VPSIGNB      Y5, Y9, Y10
+	VPMADDUBSW   Y10, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPSIGNB      Y6, Y9, Y9
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y2, Y2
+	VPBROADCASTD 44(DX), Y9
+	VPSIGNB      Y5, Y9, Y5
+	VPMADDUBSW   Y5, Y7, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y3, Y3
+	VPSIGNB      Y6, Y9, Y5
+	VPMADDUBSW   Y5, Y8, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y4, Y4
+	VBROADCASTSS (BX), Y5
+	VMULPS       512(CX), Y5, Y6
+	VMOVUPS      (SI), Y7
+	VCVTDQ2PS    Y1, Y1
+	VFMADD231PS  Y1, Y6, Y7
+	VMOVUPS      Y7, (SI)
+	VMULPS       544(CX), Y5, Y1
+	VMOVUPS      32(SI), Y5
+	VCVTDQ2PS    Y2, Y2
+	VFMADD231PS  Y2, Y1, Y5
+	VMOVUPS      Y5, 32(SI)
+	VBROADCASTSS 4(BX), Y1
+	VMULPS       512(CX), Y1, Y2
+	VMOVUPS      64(SI), Y5
+	VCVTDQ2PS    Y3, Y3
+	VFMADD231PS  Y3, Y2, Y5
+	VMOVUPS      Y5, 64(SI)
+	VMULPS       544(CX), Y1, Y1
+	VMOVUPS      96(SI), Y2
+	VCVTDQ2PS    Y4, Y4
+	VFMADD231PS  Y4, Y1, Y2
+	VMOVUPS      Y2, 96(SI)
+	VMOVDQU      256(CX), Y3
+	VMOVDQU      288(CX), Y4
+	VPABSB       Y3, Y6
+	VPABSB       Y4, Y5
+	VPBROADCASTD 16(DX), Y2
+	VPSIGNB      Y3, Y2, Y1
+	VPMADDUBSW   Y1, Y6, Y1
+	VPMADDWD     Y0, Y1, Y1
+	VPSIGNB      Y4, Y2, Y2
+	VPMADDUBSW   Y2, Y5, Y2
+	VPMADDWD     Y0, Y2, Y2
+	VPBROADCASTD 48(DX), Y7
+	VPSIGNB      Y3, Y7, Y3
+	VPMADDUBSW   Y3, Y6, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPSIGNB      Y4, Y7, Y4
+	VPMADDUBSW   Y4, Y5, Y4
+	VPMADDWD     Y0, Y4, Y4
+	VMOVDQU      320(CX), Y5
+	VMOVDQU      352(CX), Y6
+	VPABSB       Y5, Y7
+	VPABSB       Y6, Y8
+	VPBROADCASTD 20(DX), Y9
+	VPSIGNB      Y5, Y9, Y10
+	VPMADDUBSW   Y10, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPSIGNB      Y6, Y9, Y9
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y2, Y2
+	VPBROADCASTD 52(DX), Y9
+	VPSIGNB      Y5, Y9, Y5
+	VPMADDUBSW   Y5, Y7, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y3, Y3
+	VPSIGNB      Y6, Y9, Y5
+	VPMADDUBSW   Y5, Y8, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y4, Y4
+	VMOVDQU      384(CX), Y5
+	VMOVDQU      416(CX), Y6
+	VPABSB       Y5, Y7
+	VPABSB       Y6, Y8
+	VPBROADCASTD 24(DX), Y9
+	VPSIGNB      Y5, Y9, Y10
+	VPMADDUBSW   Y10, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPSIGNB      Y6, Y9, Y9
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y2, Y2
+	VPBROADCASTD 56(DX), Y9
+	VPSIGNB      Y5, Y9, Y5
+	VPMADDUBSW   Y5, Y7, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y3, Y3
+	VPSIGNB      Y6, Y9, Y5
+	VPMADDUBSW   Y5, Y8, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y4, Y4
+	VMOVDQU      448(CX), Y5
+	VMOVDQU      480(CX), Y6
+	VPABSB       Y5, Y7
+	VPABSB       Y6, Y8
+	VPBROADCASTD 28(DX), Y9
+	VPSIGNB      Y5, Y9, Y10
+	VPMADDUBSW   Y10, Y7, Y10
+	VPMADDWD     Y0, Y10, Y10
+	VPADDD       Y10, Y1, Y1
+	VPSIGNB      Y6, Y9, Y9
+	VPMADDUBSW   Y9, Y8, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y2, Y2
+	VPBROADCASTD 60(DX), Y9
+	VPSIGNB      Y5, Y9, Y5
+	VPMADDUBSW   Y5, Y7, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y3, Y3
+	VPSIGNB      Y6, Y9, Y5
+	VPMADDUBSW   Y5, Y8, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPADDD       Y5, Y4, Y4
+	VBROADCASTSS (BX), Y5
+	VMULPS       576(CX), Y5, Y6
+	VMOVUPS      (SI), Y7
+	VCVTDQ2PS    Y1, Y1
+	VFMADD231PS  Y1, Y6, Y7
+	VMOVUPS      Y7, (SI)
+	VMULPS       608(CX), Y5, Y1
+	VMOVUPS      32(SI), Y5
+	VCVTDQ2PS    Y2, Y2
+	VFMADD231PS  Y2, Y1, Y5
+	VMOVUPS      Y5, 32(SI)
+	VBROADCASTSS 4(BX), Y1
+	VMULPS       576(CX), Y1, Y2
+	VMOVUPS      64(SI), Y5
+	VCVTDQ2PS    Y3, Y3
+	VFMADD231PS  Y3, Y2, Y5
+	VMOVUPS      Y5, 64(SI)
+	VMULPS       608(CX), Y1, Y1
+	VMOVUPS      96(SI), Y2
+	VCVTDQ2PS    Y4, Y4
+	VFMADD231PS  Y4, Y1, Y2
+	VMOVUPS      Y2, 96(SI)
+	ADDQ         $0x00000280, CX
+	ADDQ         R8, DX
+	ADDQ         R9, BX
+	DECQ         DI
+	JNZ          block
+	MOVQ         a+0(FP), AX
+	MOVQ         96(AX), CX
+	MOVQ         104(AX), AX
+	VMOVUPS      (SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      32(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VMOVUPS      64(SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      96(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VZEROUPPER
+	RET
+
+// func tileHalvesx3AVX2(a *mulArgs)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tileHalvesx3AVX2(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         32(AX), CX
+	MOVQ         40(AX), DX
+	MOVQ         48(AX), BX
+	MOVQ         112(AX), SI
+	MOVQ         16(AX), DI
+	MOVQ         64(AX), R8
+	MOVQ         72(AX), R9
+	MOVQ         88(AX), AX
+	VPXOR        Y0, Y0, Y0
+	VMOVUPS      Y0, (SI)
+	VMOVUPS      Y0, 32(SI)
+	VMOVUPS      Y0, 64(SI)
+	VMOVUPS      Y0, 96(SI)
+	VMOVUPS      Y0, 128(SI)
+	VMOVUPS      Y0, 160(SI)
+	VPBROADCASTD ones<>+0(SB), Y0
+
+block:
+	VMOVDQU      (CX), Y5
+	VMOVDQU      32(CX), Y6
+	VPABSB       Y5, Y8
+	VPABSB       Y6, Y7
+	VPBROADCASTD (DX), Y2
+	VPSIGNB      Y5, Y2, Y1
+	VPMADDUBSW   Y1, Y8, Y1
+	VPMADDWD     Y0, Y1, Y1
+	VPSIGNB      Y6, Y2, Y2
+	VPMADDUBSW   Y2, Y7, Y2
+	VPMADDWD     Y0, Y2, Y2
+	VPBROADCASTD 32(DX), Y4
+	VPSIGNB      Y5, Y4, Y3
+	VPMADDUBSW   Y3, Y8, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPSIGNB      Y6, Y4, Y4
+	VPMADDUBSW   Y4, Y7, Y4
+	VPMADDWD     Y0, Y4, Y4
+	VPBROADCASTD 64(DX), Y9
+	VPSIGNB      Y5, Y9, Y5
+	VPMADDUBSW   Y5, Y8, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPSIGNB      Y6, Y9, Y6
+	VPMADDUBSW   Y6, Y7, Y6
+	VPMADDWD     Y0, Y6, Y6
+	VMOVDQU      64(CX), Y7
+	VMOVDQU      96(CX), Y8
+	VPABSB       Y7, Y9
+	VPABSB       Y8, Y10
+	VPBROADCASTD 4(DX), Y11
+	VPSIGNB      Y7, Y11, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPBROADCASTD 36(DX), Y11
+	VPSIGNB      Y7, Y11, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPBROADCASTD 68(DX), Y11
+	VPSIGNB      Y7, Y11, Y7
+	VPMADDUBSW   Y7, Y9, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y5, Y5
+	VPSIGNB      Y8, Y11, Y7
+	VPMADDUBSW   Y7, Y10, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VMOVDQU      128(CX), Y7
+	VMOVDQU      160(CX), Y8
+	VPABSB       Y7, Y9
+	VPABSB       Y8, Y10
+	VPBROADCASTD 8(DX), Y11
+	VPSIGNB      Y7, Y11, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPBROADCASTD 40(DX), Y11
+	VPSIGNB      Y7, Y11, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPBROADCASTD 72(DX), Y11
+	VPSIGNB      Y7, Y11, Y7
+	VPMADDUBSW   Y7, Y9, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y5, Y5
+	VPSIGNB      Y8, Y11, Y7
+	VPMADDUBSW   Y7, Y10, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VMOVDQU      192(CX), Y7
+	VMOVDQU      224(CX), Y8
+	VPABSB       Y7, Y9
+	VPABSB       Y8, Y10
+	VPBROADCASTD 12(DX), Y11
+	VPSIGNB      Y7, Y11, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPBROADCASTD 44(DX), Y11
+	VPSIGNB      Y7, Y11, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPBROADCASTD 76(DX), Y11
+	VPSIGNB      Y7, Y11, Y7
+	VPMADDUBSW   Y7, Y9, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y5, Y5
+	VPSIGNB      Y8, Y11, Y7
+	VPMADDUBSW   Y7, Y10, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VBROADCASTSS (BX), Y7
+	VMULPS       512(CX), Y7, Y8
+	VMOVUPS      (SI), Y9
+	VCVTDQ2PS    Y1, Y1
+	VFMADD231PS  Y1, Y8, Y9
+	VMOVUPS      Y9, (SI)
+	VMULPS       544(CX), Y7, Y1
+	VMOVUPS      32(SI), Y7
+	VCVTDQ2PS    Y2, Y2
+	VFMADD231PS  Y2, Y1, Y7
+	VMOVUPS      Y7, 32(SI)
+	VBROADCASTSS 4(BX), Y1
+	VMULPS       512(CX), Y1, Y2
+	VMOVUPS      64(SI), Y7
+	VCVTDQ2PS    Y3, Y3
+	VFMADD231PS  Y3, Y2, Y7
+	VMOVUPS      Y7, 64(SI)
+	VMULPS       544(CX), Y1, Y1
+	VMOVUPS      96(SI), Y2
+	VCVTDQ2PS    Y4, Y4
+	VFMADD231PS  Y4, Y1, Y2
+	VMOVUPS      Y2, 96(SI)
+	VBROADCASTSS 8(BX), Y1
+	VMULPS       512(CX), Y1, Y2
+	VMOVUPS      128(SI), Y3
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y2, Y3
+	VMOVUPS      Y3, 128(SI)
+	VMULPS       544(CX), Y1, Y1
+	VMOVUPS      160(SI), Y2
+	VCVTDQ2PS    Y6, Y6
+	VFMADD231PS  Y6, Y1, Y2
+	VMOVUPS      Y2, 160(SI)
+	VMOVDQU      256(CX), Y5
+	VMOVDQU      288(CX), Y6
+	VPABSB       Y5, Y8
+	VPABSB       Y6, Y7
+	VPBROADCASTD 16(DX), Y2
+	VPSIGNB      Y5, Y2, Y1
+	VPMADDUBSW   Y1, Y8, Y1
+	VPMADDWD     Y0, Y1, Y1
+	VPSIGNB      Y6, Y2, Y2
+	VPMADDUBSW   Y2, Y7, Y2
+	VPMADDWD     Y0, Y2, Y2
+	VPBROADCASTD 48(DX), Y4
+	VPSIGNB      Y5, Y4, Y3
+	VPMADDUBSW   Y3, Y8, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPSIGNB      Y6, Y4, Y4
+	VPMADDUBSW   Y4, Y7, Y4
+	VPMADDWD     Y0, Y4, Y4
+	VPBROADCASTD 80(DX), Y9
+	VPSIGNB      Y5, Y9, Y5
+	VPMADDUBSW   Y5, Y8, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPSIGNB      Y6, Y9, Y6
+	VPMADDUBSW   Y6, Y7, Y6
+	VPMADDWD     Y0, Y6, Y6
+	VMOVDQU      320(CX), Y7
+	VMOVDQU      352(CX), Y8
+	VPABSB       Y7, Y9
+	VPABSB       Y8, Y10
+	VPBROADCASTD 20(DX), Y11
+	VPSIGNB      Y7, Y11, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPBROADCASTD 52(DX), Y11
+	VPSIGNB      Y7, Y11, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPBROADCASTD 84(DX), Y11
+	VPSIGNB      Y7, Y11, Y7
+	VPMADDUBSW   Y7, Y9, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y5, Y5
+	VPSIGNB      Y8, Y11, Y7
+	VPMADDUBSW   Y7, Y10, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VMOVDQU      384(CX), Y7
+	VMOVDQU      416(CX), Y8
+	VPABSB       Y7, Y9
+	VPABSB       Y8, Y10
+	VPBROADCASTD 24(DX), Y11
+	VPSIGNB      Y7, Y11, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPBROADCASTD 56(DX), Y11
+	VPSIGNB      Y7, Y11, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPBROADCASTD 88(DX), Y11
+	VPSIGNB      Y7, Y11, Y7
+	VPMADDUBSW   Y7, Y9, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y5, Y5
+	VPSIGNB      Y8, Y11, Y7
+	VPMADDUBSW   Y7, Y10, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VMOVDQU      448(CX), Y7
+	VMOVDQU      480(CX), Y8
+	VPABSB       Y7, Y9
+	VPABSB       Y8, Y10
+	VPBROADCASTD 28(DX), Y11
+	VPSIGNB      Y7, Y11, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y1, Y1
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y2, Y2
+	VPBROADCASTD 60(DX), Y11
+	VPSIGNB      Y7, Y11, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y0, Y12, Y12
+	VPADDD       Y12, Y3, Y3
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y10, Y11
+	VPMADDWD     Y0, Y11, Y11
+	VPADDD       Y11, Y4, Y4
+	VPBROADCASTD 92(DX), Y11
+	VPSIGNB      Y7, Y11, Y7
+	VPMADDUBSW   Y7, Y9, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y5, Y5
+	VPSIGNB      Y8, Y11, Y7
+	VPMADDUBSW   Y7, Y10, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPADDD       Y7, Y6, Y6
+	VBROADCASTSS (BX), Y7
+	VMULPS       576(CX), Y7, Y8
+	VMOVUPS      (SI), Y9
+	VCVTDQ2PS    Y1, Y1
+	VFMADD231PS  Y1, Y8, Y9
+	VMOVUPS      Y9, (SI)
+	VMULPS       608(CX), Y7, Y1
+	VMOVUPS      32(SI), Y7
+	VCVTDQ2PS    Y2, Y2
+	VFMADD231PS  Y2, Y1, Y7
+	VMOVUPS      Y7, 32(SI)
+	VBROADCASTSS 4(BX), Y1
+	VMULPS       576(CX), Y1, Y2
+	VMOVUPS      64(SI), Y7
+	VCVTDQ2PS    Y3, Y3
+	VFMADD231PS  Y3, Y2, Y7
+	VMOVUPS      Y7, 64(SI)
+	VMULPS       608(CX), Y1, Y1
+	VMOVUPS      96(SI), Y2
+	VCVTDQ2PS    Y4, Y4
+	VFMADD231PS  Y4, Y1, Y2
+	VMOVUPS      Y2, 96(SI)
+	VBROADCASTSS 8(BX), Y1
+	VMULPS       576(CX), Y1, Y2
+	VMOVUPS      128(SI), Y3
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y2, Y3
+	VMOVUPS      Y3, 128(SI)
+	VMULPS       608(CX), Y1, Y1
+	VMOVUPS      160(SI), Y2
+	VCVTDQ2PS    Y6, Y6
+	VFMADD231PS  Y6, Y1, Y2
+	VMOVUPS      Y2, 160(SI)
+	ADDQ         $0x00000280, CX
+	ADDQ         R8, DX
+	ADDQ         R9, BX
+	DECQ         DI
+	JNZ          block
+	MOVQ         a+0(FP), AX
+	MOVQ         96(AX), CX
+	MOVQ         104(AX), AX
+	VMOVUPS      (SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      32(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VMOVUPS      64(SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      96(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VMOVUPS      128(SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      160(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VZEROUPPER
+	RET
+
+// func tileHalvesx4AVX2(a *mulArgs)
+// Requires: AVX, AVX2, FMA3
+TEXT ·tileHalvesx4AVX2(SB), NOSPLIT, $0-8
+	MOVQ         a+0(FP), AX
+	MOVQ         32(AX), CX
+	MOVQ         40(AX), DX
+	MOVQ         48(AX), BX
+	MOVQ         112(AX), SI
+	MOVQ         16(AX), DI
+	MOVQ         64(AX), R8
+	MOVQ         72(AX), R9
+	MOVQ         88(AX), AX
+	VPXOR        Y0, Y0, Y0
+	VMOVUPS      Y0, (SI)
+	VMOVUPS      Y0, 32(SI)
+	VMOVUPS      Y0, 64(SI)
+	VMOVUPS      Y0, 96(SI)
+	VMOVUPS      Y0, 128(SI)
+	VMOVUPS      Y0, 160(SI)
+	VMOVUPS      Y0, 192(SI)
+	VMOVUPS      Y0, 224(SI)
+	VPBROADCASTD ones<>+0(SB), Y0
+
+block:
+	VMOVDQU      (CX), Y7
+	VMOVDQU      32(CX), Y8
+	VPABSB       Y7, Y10
+	VPABSB       Y8, Y9
+	VPBROADCASTD (DX), Y2
+	VPSIGNB      Y7, Y2, Y1
+	VPMADDUBSW   Y1, Y10, Y1
+	VPMADDWD     Y0, Y1, Y1
+	VPSIGNB      Y8, Y2, Y2
+	VPMADDUBSW   Y2, Y9, Y2
+	VPMADDWD     Y0, Y2, Y2
+	VPBROADCASTD 32(DX), Y4
+	VPSIGNB      Y7, Y4, Y3
+	VPMADDUBSW   Y3, Y10, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPSIGNB      Y8, Y4, Y4
+	VPMADDUBSW   Y4, Y9, Y4
+	VPMADDWD     Y0, Y4, Y4
+	VPBROADCASTD 64(DX), Y6
+	VPSIGNB      Y7, Y6, Y5
+	VPMADDUBSW   Y5, Y10, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPSIGNB      Y8, Y6, Y6
+	VPMADDUBSW   Y6, Y9, Y6
+	VPMADDWD     Y0, Y6, Y6
+	VPBROADCASTD 96(DX), Y11
+	VPSIGNB      Y7, Y11, Y7
+	VPMADDUBSW   Y7, Y10, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPSIGNB      Y8, Y11, Y8
+	VPMADDUBSW   Y8, Y9, Y8
+	VPMADDWD     Y0, Y8, Y8
+	VMOVDQU      64(CX), Y9
+	VMOVDQU      96(CX), Y10
+	VPABSB       Y9, Y11
+	VPABSB       Y10, Y12
+	VPBROADCASTD 4(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y1, Y1
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y2, Y2
+	VPBROADCASTD 36(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y3, Y3
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y4, Y4
+	VPBROADCASTD 68(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y5, Y5
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y6, Y6
+	VPBROADCASTD 100(DX), Y13
+	VPSIGNB      Y9, Y13, Y9
+	VPMADDUBSW   Y9, Y11, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y7, Y7
+	VPSIGNB      Y10, Y13, Y9
+	VPMADDUBSW   Y9, Y12, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VMOVDQU      128(CX), Y9
+	VMOVDQU      160(CX), Y10
+	VPABSB       Y9, Y11
+	VPABSB       Y10, Y12
+	VPBROADCASTD 8(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y1, Y1
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y2, Y2
+	VPBROADCASTD 40(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y3, Y3
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y4, Y4
+	VPBROADCASTD 72(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y5, Y5
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y6, Y6
+	VPBROADCASTD 104(DX), Y13
+	VPSIGNB      Y9, Y13, Y9
+	VPMADDUBSW   Y9, Y11, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y7, Y7
+	VPSIGNB      Y10, Y13, Y9
+	VPMADDUBSW   Y9, Y12, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VMOVDQU      192(CX), Y9
+	VMOVDQU      224(CX), Y10
+	VPABSB       Y9, Y11
+	VPABSB       Y10, Y12
+	VPBROADCASTD 12(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y1, Y1
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y2, Y2
+	VPBROADCASTD 44(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y3, Y3
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y4, Y4
+	VPBROADCASTD 76(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y5, Y5
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y6, Y6
+	VPBROADCASTD 108(DX), Y13
+	VPSIGNB      Y9, Y13, Y9
+	VPMADDUBSW   Y9, Y11, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y7, Y7
+	VPSIGNB      Y10, Y13, Y9
+	VPMADDUBSW   Y9, Y12, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VBROADCASTSS (BX), Y9
+	VMULPS       512(CX), Y9, Y10
+	VMOVUPS      (SI), Y11
+	VCVTDQ2PS    Y1, Y1
+	VFMADD231PS  Y1, Y10, Y11
+	VMOVUPS      Y11, (SI)
+	VMULPS       544(CX), Y9, Y1
+	VMOVUPS      32(SI), Y9
+	VCVTDQ2PS    Y2, Y2
+	VFMADD231PS  Y2, Y1, Y9
+	VMOVUPS      Y9, 32(SI)
+	VBROADCASTSS 4(BX), Y1
+	VMULPS       512(CX), Y1, Y2
+	VMOVUPS      64(SI), Y9
+	VCVTDQ2PS    Y3, Y3
+	VFMADD231PS  Y3, Y2, Y9
+	VMOVUPS      Y9, 64(SI)
+	VMULPS       544(CX), Y1, Y1
+	VMOVUPS      96(SI), Y2
+	VCVTDQ2PS    Y4, Y4
+	VFMADD231PS  Y4, Y1, Y2
+	VMOVUPS      Y2, 96(SI)
+	VBROADCASTSS 8(BX), Y1
+	VMULPS       512(CX), Y1, Y2
+	VMOVUPS      128(SI), Y3
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y2, Y3
+	VMOVUPS      Y3, 128(SI)
+	VMULPS       544(CX), Y1, Y1
+	VMOVUPS      160(SI), Y2
+	VCVTDQ2PS    Y6, Y6
+	VFMADD231PS  Y6, Y1, Y2
+	VMOVUPS      Y2, 160(SI)
+	VBROADCASTSS 12(BX), Y1
+	VMULPS       512(CX), Y1, Y2
+	VMOVUPS      192(SI), Y3
+	VCVTDQ2PS    Y7, Y7
+	VFMADD231PS  Y7, Y2, Y3
+	VMOVUPS      Y3, 192(SI)
+	VMULPS       544(CX), Y1, Y1
+	VMOVUPS      224(SI), Y2
+	VCVTDQ2PS    Y8, Y8
+	VFMADD231PS  Y8, Y1, Y2
+	VMOVUPS      Y2, 224(SI)
+	VMOVDQU      256(CX), Y7
+	VMOVDQU      288(CX), Y8
+	VPABSB       Y7, Y10
+	VPABSB       Y8, Y9
+	VPBROADCASTD 16(DX), Y2
+	VPSIGNB      Y7, Y2, Y1
+	VPMADDUBSW   Y1, Y10, Y1
+	VPMADDWD     Y0, Y1, Y1
+	VPSIGNB      Y8, Y2, Y2
+	VPMADDUBSW   Y2, Y9, Y2
+	VPMADDWD     Y0, Y2, Y2
+	VPBROADCASTD 48(DX), Y4
+	VPSIGNB      Y7, Y4, Y3
+	VPMADDUBSW   Y3, Y10, Y3
+	VPMADDWD     Y0, Y3, Y3
+	VPSIGNB      Y8, Y4, Y4
+	VPMADDUBSW   Y4, Y9, Y4
+	VPMADDWD     Y0, Y4, Y4
+	VPBROADCASTD 80(DX), Y6
+	VPSIGNB      Y7, Y6, Y5
+	VPMADDUBSW   Y5, Y10, Y5
+	VPMADDWD     Y0, Y5, Y5
+	VPSIGNB      Y8, Y6, Y6
+	VPMADDUBSW   Y6, Y9, Y6
+	VPMADDWD     Y0, Y6, Y6
+	VPBROADCASTD 112(DX), Y11
+	VPSIGNB      Y7, Y11, Y7
+	VPMADDUBSW   Y7, Y10, Y7
+	VPMADDWD     Y0, Y7, Y7
+	VPSIGNB      Y8, Y11, Y8
+	VPMADDUBSW   Y8, Y9, Y8
+	VPMADDWD     Y0, Y8, Y8
+	VMOVDQU      320(CX), Y9
+	VMOVDQU      352(CX), Y10
+	VPABSB       Y9, Y11
+	VPABSB       Y10, Y12
+	VPBROADCASTD 20(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y1, Y1
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y2, Y2
+	VPBROADCASTD 52(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y3, Y3
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y4, Y4
+	VPBROADCASTD 84(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y5, Y5
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y6, Y6
+	VPBROADCASTD 116(DX), Y13
+	VPSIGNB      Y9, Y13, Y9
+	VPMADDUBSW   Y9, Y11, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y7, Y7
+	VPSIGNB      Y10, Y13, Y9
+	VPMADDUBSW   Y9, Y12, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VMOVDQU      384(CX), Y9
+	VMOVDQU      416(CX), Y10
+	VPABSB       Y9, Y11
+	VPABSB       Y10, Y12
+	VPBROADCASTD 24(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y1, Y1
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y2, Y2
+	VPBROADCASTD 56(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y3, Y3
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y4, Y4
+	VPBROADCASTD 88(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y5, Y5
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y6, Y6
+	VPBROADCASTD 120(DX), Y13
+	VPSIGNB      Y9, Y13, Y9
+	VPMADDUBSW   Y9, Y11, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y7, Y7
+	VPSIGNB      Y10, Y13, Y9
+	VPMADDUBSW   Y9, Y12, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VMOVDQU      448(CX), Y9
+	VMOVDQU      480(CX), Y10
+	VPABSB       Y9, Y11
+	VPABSB       Y10, Y12
+	VPBROADCASTD 28(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y1, Y1
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y2, Y2
+	VPBROADCASTD 60(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y3, Y3
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y4, Y4
+	VPBROADCASTD 92(DX), Y13
+	VPSIGNB      Y9, Y13, Y14
+	VPMADDUBSW   Y14, Y11, Y14
+	VPMADDWD     Y0, Y14, Y14
+	VPADDD       Y14, Y5, Y5
+	VPSIGNB      Y10, Y13, Y13
+	VPMADDUBSW   Y13, Y12, Y13
+	VPMADDWD     Y0, Y13, Y13
+	VPADDD       Y13, Y6, Y6
+	VPBROADCASTD 124(DX), Y13
+	VPSIGNB      Y9, Y13, Y9
+	VPMADDUBSW   Y9, Y11, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y7, Y7
+	VPSIGNB      Y10, Y13, Y9
+	VPMADDUBSW   Y9, Y12, Y9
+	VPMADDWD     Y0, Y9, Y9
+	VPADDD       Y9, Y8, Y8
+	VBROADCASTSS (BX), Y9
+	VMULPS       576(CX), Y9, Y10
+	VMOVUPS      (SI), Y11
+	VCVTDQ2PS    Y1, Y1
+	VFMADD231PS  Y1, Y10, Y11
+	VMOVUPS      Y11, (SI)
+	VMULPS       608(CX), Y9, Y1
+	VMOVUPS      32(SI), Y9
+	VCVTDQ2PS    Y2, Y2
+	VFMADD231PS  Y2, Y1, Y9
+	VMOVUPS      Y9, 32(SI)
+	VBROADCASTSS 4(BX), Y1
+	VMULPS       576(CX), Y1, Y2
+	VMOVUPS      64(SI), Y9
+	VCVTDQ2PS    Y3, Y3
+	VFMADD231PS  Y3, Y2, Y9
+	VMOVUPS      Y9, 64(SI)
+	VMULPS       608(CX), Y1, Y1
+	VMOVUPS      96(SI), Y2
+	VCVTDQ2PS    Y4, Y4
+	VFMADD231PS  Y4, Y1, Y2
+	VMOVUPS      Y2, 96(SI)
+	VBROADCASTSS 8(BX), Y1
+	VMULPS       576(CX), Y1, Y2
+	VMOVUPS      128(SI), Y3
+	VCVTDQ2PS    Y5, Y5
+	VFMADD231PS  Y5, Y2, Y3
+	VMOVUPS      Y3, 128(SI)
+	VMULPS       608(CX), Y1, Y1
+	VMOVUPS      160(SI), Y2
+	VCVTDQ2PS    Y6, Y6
+	VFMADD231PS  Y6, Y1, Y2
+	VMOVUPS      Y2, 160(SI)
+	VBROADCASTSS 12(BX), Y1
+	VMULPS       576(CX), Y1, Y2
+	VMOVUPS      192(SI), Y3
+	VCVTDQ2PS    Y7, Y7
+	VFMADD231PS  Y7, Y2, Y3
+	VMOVUPS      Y3, 192(SI)
+	VMULPS       608(CX), Y1, Y1
+	VMOVUPS      224(SI), Y2
+	VCVTDQ2PS    Y8, Y8
+	VFMADD231PS  Y8, Y1, Y2
+	VMOVUPS      Y2, 224(SI)
+	ADDQ         $0x00000280, CX
+	ADDQ         R8, DX
+	ADDQ         R9, BX
+	DECQ         DI
+	JNZ          block
+	MOVQ         a+0(FP), AX
+	MOVQ         96(AX), CX
+	MOVQ         104(AX), AX
+	VMOVUPS      (SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      32(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VMOVUPS      64(SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      96(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VMOVUPS      128(SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      160(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VMOVUPS      192(SI), Y0
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      224(SI), Y0
+	VMOVUPS      Y0, 32(CX)
+	ADDQ         AX, CX
+	VZEROUPPER
+	RET
+
 // func streamQ41AVX2(a *mulArgs)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·streamQ41AVX2(SB), NOSPLIT, $0-8
@@ -3529,6 +13697,162 @@ elements:
 	VEXTRACTF128 $0x01, Y2, X0
 	VADDPS       X0, X2, X0
 	VMOVSS       X0, (SI)
+	ADDQ         $0x04, DX
+	DECQ         CX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func dotBF16r8t1AVX2(a *dotArgs)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·dotBF16r8t1AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 48(AX), DX
+	MOVQ (AX), BX
+	MOVQ 64(AX), SI
+	MOVQ 72(AX), DI
+	ADDQ BX, SI
+	MOVQ 8(AX), R8
+	LEAQ (BX)(R8*2), R9
+	ADDQ R8, R9
+	LEAQ (R9)(R8*2), R10
+	ADDQ R8, R10
+	MOVQ 32(AX), AX
+
+group:
+	MOVQ   a+0(FP), AX
+	MOVQ   24(AX), R11
+	MOVQ   40(AX), AX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+
+elements:
+	PREFETCHT1   (SI)
+	PREFETCHT0   (SI)(DI*1)
+	PREFETCHT1   64(SI)
+	PREFETCHT0   64(SI)(DI*1)
+	ADDQ         $+128, SI
+	VMOVUPS      (R11), Y8
+	VPMOVZXWD    (BX), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y0
+	VPMOVZXWD    (BX)(R8*1), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y1
+	VPMOVZXWD    (BX)(R8*2), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y2
+	VPMOVZXWD    (R9), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y3
+	VPMOVZXWD    (R9)(R8*1), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y4
+	VPMOVZXWD    (R9)(R8*2), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y5
+	VPMOVZXWD    (R10), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y6
+	VPMOVZXWD    (R10)(R8*1), Y9
+	VPSLLD       $0x10, Y9, Y9
+	VFMADD231PS  Y9, Y8, Y7
+	ADDQ         $+16, BX
+	ADDQ         $+16, R9
+	ADDQ         $+16, R10
+	ADDQ         $+32, R11
+	SUBQ         $0x08, AX
+	JNZ          elements
+	MOVQ         DX, AX
+	VUNPCKLPS    Y1, Y0, Y8
+	VUNPCKHPS    Y1, Y0, Y0
+	VADDPS       Y0, Y8, Y8
+	VUNPCKLPS    Y3, Y2, Y0
+	VUNPCKHPS    Y3, Y2, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPD    Y0, Y8, Y1
+	VUNPCKHPD    Y0, Y8, Y0
+	VADDPS       Y0, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDPS       X0, X1, X0
+	VMOVUPS      X0, (AX)
+	VUNPCKLPS    Y5, Y4, Y0
+	VUNPCKHPS    Y5, Y4, Y1
+	VADDPS       Y1, Y0, Y0
+	VUNPCKLPS    Y7, Y6, Y1
+	VUNPCKHPS    Y7, Y6, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPD    Y1, Y0, Y2
+	VUNPCKHPD    Y1, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVUPS      X0, 16(AX)
+	ADDQ         $0x20, DX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	ADDQ         R8, BX
+	LEAQ         (BX)(R8*2), R9
+	ADDQ         R8, R9
+	LEAQ         (R9)(R8*2), R10
+	ADDQ         R8, R10
+	DECQ         CX
+	JNZ          group
+	VZEROUPPER
+	RET
+
+// func dotBF16r1t1AVX2(a *dotArgs)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dotBF16r1t1AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 48(AX), DX
+	MOVQ (AX), BX
+	MOVQ 64(AX), SI
+	MOVQ 72(AX), DI
+	ADDQ BX, SI
+	MOVQ 8(AX), SI
+	MOVQ 32(AX), AX
+
+group:
+	MOVQ   a+0(FP), AX
+	MOVQ   24(AX), SI
+	MOVQ   40(AX), AX
+	VXORPS Y0, Y0, Y0
+
+elements:
+	VPMOVZXWD    (BX), Y1
+	VPSLLD       $0x10, Y1, Y1
+	VMOVUPS      (SI), Y2
+	VFMADD231PS  Y2, Y1, Y0
+	ADDQ         $+16, BX
+	ADDQ         $+32, SI
+	SUBQ         $0x08, AX
+	JNZ          elements
+	MOVQ         DX, AX
+	VUNPCKLPS    Y0, Y0, Y1
+	VUNPCKHPS    Y0, Y0, Y2
+	VADDPS       Y2, Y1, Y1
+	VUNPCKLPS    Y0, Y0, Y2
+	VUNPCKHPS    Y0, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VUNPCKLPD    Y2, Y1, Y0
+	VUNPCKHPD    Y2, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X1
+	VMOVSS       X1, (AX)
 	ADDQ         $0x04, DX
 	DECQ         CX
 	JNZ          group
@@ -5133,6 +15457,25 @@ elements:
 	VZEROUPPER
 	RET
 
+// func fromBF16AVX2(a *vecArgs)
+// Requires: AVX, AVX2
+TEXT ·fromBF16AVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 24(AX), AX
+
+elements:
+	VPMOVZXWD (DX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVUPS   Y0, (CX)
+	ADDQ      $+32, CX
+	ADDQ      $+16, DX
+	SUBQ      $0x08, AX
+	JNZ       elements
+	VZEROUPPER
+	RET
+
 // func prefetchAVX2(a *vecArgs)
 // Requires: AVX, MMX+
 TEXT ·prefetchAVX2(SB), NOSPLIT, $0-8
@@ -5313,16 +15656,6 @@ elements:
 	VZEROUPPER
 	RET
 
-DATA signs<>+0(SB)/4, $0x80000000
-DATA signs<>+4(SB)/4, $0x80000000
-DATA signs<>+8(SB)/4, $0x80000000
-DATA signs<>+12(SB)/4, $0x80000000
-DATA signs<>+16(SB)/4, $0x80000000
-DATA signs<>+20(SB)/4, $0x80000000
-DATA signs<>+24(SB)/4, $0x80000000
-DATA signs<>+28(SB)/4, $0x80000000
-GLOBL signs<>(SB), RODATA|NOPTR, $32
-
 // func dequantizeQ41AVX2(a *vecArgs)
 // Requires: AVX, AVX2, F16C
 TEXT ·dequantizeQ41AVX2(SB), NOSPLIT, $0-8
@@ -5390,27 +15723,22 @@ elements:
 	VPINSRW      $0x00, (DX), X0, X0
 	VCVTPH2PS    X0, X0
 	VBROADCASTSS X0, Y0
-	VXORPS       Y1, Y1, Y1
-	VPMOVSXBD    2(DX), Y2
-	VCVTDQ2PS    Y2, Y2
-	VMULPS       Y0, Y2, Y2
-	VADDPS       Y1, Y2, Y2
-	VMOVUPS      Y2, (CX)
-	VPMOVSXBD    10(DX), Y2
-	VCVTDQ2PS    Y2, Y2
-	VMULPS       Y0, Y2, Y2
-	VADDPS       Y1, Y2, Y2
-	VMOVUPS      Y2, 32(CX)
-	VPMOVSXBD    18(DX), Y2
-	VCVTDQ2PS    Y2, Y2
-	VMULPS       Y0, Y2, Y2
-	VADDPS       Y1, Y2, Y2
-	VMOVUPS      Y2, 64(CX)
-	VPMOVSXBD    26(DX), Y2
-	VCVTDQ2PS    Y2, Y2
-	VMULPS       Y0, Y2, Y2
-	VADDPS       Y1, Y2, Y2
-	VMOVUPS      Y2, 96(CX)
+	VPMOVSXBD    2(DX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, (CX)
+	VPMOVSXBD    10(DX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 32(CX)
+	VPMOVSXBD    18(DX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 64(CX)
+	VPMOVSXBD    26(DX), Y1
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       Y0, Y1, Y1
+	VMOVUPS      Y1, 96(CX)
 	ADDQ         $+128, CX
 	ADDQ         $+34, DX
 	SUBQ         $0x20, AX

@@ -19,6 +19,56 @@ func unpackQ41AVX2(a *mulArgs)
 //go:noescape
 func unpackQ80AVX2(a *mulArgs)
 
+// unpackQ40AVX2 unpacks a group of Q40 rows.
+//
+//go:noescape
+func unpackQ40AVX2(a *mulArgs)
+
+// unpackQ50AVX2 unpacks a group of Q50 rows.
+//
+//go:noescape
+func unpackQ50AVX2(a *mulArgs)
+
+// unpackQ51AVX2 unpacks a group of Q51 rows.
+//
+//go:noescape
+func unpackQ51AVX2(a *mulArgs)
+
+// unpackIQ4NLAVX2 unpacks a group of IQ4NL rows.
+//
+//go:noescape
+func unpackIQ4NLAVX2(a *mulArgs)
+
+// unpackIQ4XSAVX2 unpacks a group of IQ4XS rows.
+//
+//go:noescape
+func unpackIQ4XSAVX2(a *mulArgs)
+
+// unpackMXFP4AVX2 unpacks a group of MXFP4 rows.
+//
+//go:noescape
+func unpackMXFP4AVX2(a *mulArgs)
+
+// unpackQ3KAVX2 unpacks a group of Q3K rows.
+//
+//go:noescape
+func unpackQ3KAVX2(a *mulArgs)
+
+// unpackQ4KAVX2 unpacks a group of Q4K rows.
+//
+//go:noescape
+func unpackQ4KAVX2(a *mulArgs)
+
+// unpackQ5KAVX2 unpacks a group of Q5K rows.
+//
+//go:noescape
+func unpackQ5KAVX2(a *mulArgs)
+
+// unpackQ6KAVX2 unpacks a group of Q6K rows.
+//
+//go:noescape
+func unpackQ6KAVX2(a *mulArgs)
+
 // tileQ41x1AVX2 multiplies a panel of Q41 rows with 1 tokens.
 //
 //go:noescape
@@ -58,6 +108,46 @@ func tileQ80x3AVX2(a *mulArgs)
 //
 //go:noescape
 func tileQ80x4AVX2(a *mulArgs)
+
+// tileWidex1AVX2 multiplies a panel of Wide rows with 1 tokens.
+//
+//go:noescape
+func tileWidex1AVX2(a *mulArgs)
+
+// tileWidex2AVX2 multiplies a panel of Wide rows with 2 tokens.
+//
+//go:noescape
+func tileWidex2AVX2(a *mulArgs)
+
+// tileWidex3AVX2 multiplies a panel of Wide rows with 3 tokens.
+//
+//go:noescape
+func tileWidex3AVX2(a *mulArgs)
+
+// tileWidex4AVX2 multiplies a panel of Wide rows with 4 tokens.
+//
+//go:noescape
+func tileWidex4AVX2(a *mulArgs)
+
+// tileHalvesx1AVX2 multiplies a panel of Halves rows with 1 tokens.
+//
+//go:noescape
+func tileHalvesx1AVX2(a *mulArgs)
+
+// tileHalvesx2AVX2 multiplies a panel of Halves rows with 2 tokens.
+//
+//go:noescape
+func tileHalvesx2AVX2(a *mulArgs)
+
+// tileHalvesx3AVX2 multiplies a panel of Halves rows with 3 tokens.
+//
+//go:noescape
+func tileHalvesx3AVX2(a *mulArgs)
+
+// tileHalvesx4AVX2 multiplies a panel of Halves rows with 4 tokens.
+//
+//go:noescape
+func tileHalvesx4AVX2(a *mulArgs)
 
 // streamQ41AVX2 multiplies groups of Q4_1 rows with one token.
 //
@@ -128,6 +218,16 @@ func dotF16r4t3AVX2(a *dotArgs)
 //
 //go:noescape
 func dotF16r1t3AVX2(a *dotArgs)
+
+// dotBF16r8t1AVX2 multiplies groups of 8 rows of BF16 with 1 tokens.
+//
+//go:noescape
+func dotBF16r8t1AVX2(a *dotArgs)
+
+// dotBF16r1t1AVX2 multiplies groups of 1 rows of BF16 with 1 tokens.
+//
+//go:noescape
+func dotBF16r1t1AVX2(a *dotArgs)
 
 // scoresF32x1AVX2 multiplies 1 queries with the block's keys of F32.
 //
@@ -203,6 +303,11 @@ func toF16AVX2(a *vecArgs)
 //
 //go:noescape
 func fromF16AVX2(a *vecArgs)
+
+// fromBF16AVX2 widens x to float32.
+//
+//go:noescape
+func fromBF16AVX2(a *vecArgs)
 
 // prefetchAVX2 fetches the lines of n bytes at x.
 //

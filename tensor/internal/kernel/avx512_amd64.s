@@ -17695,3 +17695,187 @@ elements:
 	JNZ           group
 	VZEROUPPER
 	RET
+
+// func dotBF16r8t1AVX512(a *dotArgs)
+// Requires: AVX, AVX512F, AVX512VL, MMX+
+TEXT ·dotBF16r8t1AVX512(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 48(AX), DX
+	MOVQ (AX), BX
+	MOVQ 64(AX), SI
+	MOVQ 72(AX), DI
+	ADDQ BX, SI
+	MOVQ 8(AX), R8
+	LEAQ (BX)(R8*2), R9
+	ADDQ R8, R9
+	LEAQ (R9)(R8*2), R10
+	ADDQ R8, R10
+	MOVQ 32(AX), AX
+
+group:
+	MOVQ   a+0(FP), AX
+	MOVQ   24(AX), R11
+	MOVQ   40(AX), AX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+
+elements:
+	PREFETCHT1    (SI)
+	PREFETCHT0    (SI)(DI*1)
+	PREFETCHT1    64(SI)
+	PREFETCHT0    64(SI)(DI*1)
+	PREFETCHT1    128(SI)
+	PREFETCHT0    128(SI)(DI*1)
+	PREFETCHT1    192(SI)
+	PREFETCHT0    192(SI)(DI*1)
+	ADDQ          $+256, SI
+	VMOVUPS       (R11), Z8
+	VPMOVZXWD     (BX), Z9
+	VPSLLD        $0x10, Z9, Z9
+	VFMADD231PS   Z9, Z8, Z0
+	VPMOVZXWD     (BX)(R8*1), Z9
+	VPSLLD        $0x10, Z9, Z9
+	VFMADD231PS   Z9, Z8, Z1
+	VPMOVZXWD     (BX)(R8*2), Z9
+	VPSLLD        $0x10, Z9, Z9
+	VFMADD231PS   Z9, Z8, Z2
+	VPMOVZXWD     (R9), Z9
+	VPSLLD        $0x10, Z9, Z9
+	VFMADD231PS   Z9, Z8, Z3
+	VPMOVZXWD     (R9)(R8*1), Z9
+	VPSLLD        $0x10, Z9, Z9
+	VFMADD231PS   Z9, Z8, Z4
+	VPMOVZXWD     (R9)(R8*2), Z9
+	VPSLLD        $0x10, Z9, Z9
+	VFMADD231PS   Z9, Z8, Z5
+	VPMOVZXWD     (R10), Z9
+	VPSLLD        $0x10, Z9, Z9
+	VFMADD231PS   Z9, Z8, Z6
+	VPMOVZXWD     (R10)(R8*1), Z9
+	VPSLLD        $0x10, Z9, Z9
+	VFMADD231PS   Z9, Z8, Z7
+	ADDQ          $+32, BX
+	ADDQ          $+32, R9
+	ADDQ          $+32, R10
+	ADDQ          $+64, R11
+	SUBQ          $0x10, AX
+	JNZ           elements
+	MOVQ          DX, AX
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y8
+	VEXTRACTF64X4 $0x01, Z1, Y9
+	VADDPS        Y9, Y1, Y9
+	VEXTRACTF64X4 $0x01, Z2, Y10
+	VADDPS        Y10, Y2, Y10
+	VEXTRACTF64X4 $0x01, Z3, Y11
+	VADDPS        Y11, Y3, Y11
+	VUNPCKLPS     Y9, Y8, Y12
+	VUNPCKHPS     Y9, Y8, Y8
+	VADDPS        Y8, Y12, Y12
+	VUNPCKLPS     Y11, Y10, Y8
+	VUNPCKHPS     Y11, Y10, Y9
+	VADDPS        Y9, Y8, Y8
+	VUNPCKLPD     Y8, Y12, Y9
+	VUNPCKHPD     Y8, Y12, Y8
+	VADDPS        Y8, Y9, Y9
+	VEXTRACTF32X4 $0x01, Y9, X8
+	VADDPS        X8, X9, X8
+	VMOVUPS       X8, (AX)
+	VEXTRACTF64X4 $0x01, Z4, Y8
+	VADDPS        Y8, Y4, Y8
+	VEXTRACTF64X4 $0x01, Z5, Y9
+	VADDPS        Y9, Y5, Y9
+	VEXTRACTF64X4 $0x01, Z6, Y10
+	VADDPS        Y10, Y6, Y10
+	VEXTRACTF64X4 $0x01, Z7, Y11
+	VADDPS        Y11, Y7, Y11
+	VUNPCKLPS     Y9, Y8, Y12
+	VUNPCKHPS     Y9, Y8, Y8
+	VADDPS        Y8, Y12, Y12
+	VUNPCKLPS     Y11, Y10, Y8
+	VUNPCKHPS     Y11, Y10, Y9
+	VADDPS        Y9, Y8, Y8
+	VUNPCKLPD     Y8, Y12, Y9
+	VUNPCKHPD     Y8, Y12, Y8
+	VADDPS        Y8, Y9, Y9
+	VEXTRACTF32X4 $0x01, Y9, X8
+	VADDPS        X8, X9, X8
+	VMOVUPS       X8, 16(AX)
+	ADDQ          $0x20, DX
+	ADDQ          R8, BX
+	ADDQ          R8, BX
+	ADDQ          R8, BX
+	ADDQ          R8, BX
+	ADDQ          R8, BX
+	ADDQ          R8, BX
+	ADDQ          R8, BX
+	LEAQ          (BX)(R8*2), R9
+	ADDQ          R8, R9
+	LEAQ          (R9)(R8*2), R10
+	ADDQ          R8, R10
+	DECQ          CX
+	JNZ           group
+	VZEROUPPER
+	RET
+
+// func dotBF16r1t1AVX512(a *dotArgs)
+// Requires: AVX, AVX512F, AVX512VL
+TEXT ·dotBF16r1t1AVX512(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 16(AX), CX
+	MOVQ 48(AX), DX
+	MOVQ (AX), BX
+	MOVQ 64(AX), SI
+	MOVQ 72(AX), DI
+	ADDQ BX, SI
+	MOVQ 8(AX), SI
+	MOVQ 32(AX), AX
+
+group:
+	MOVQ   a+0(FP), AX
+	MOVQ   24(AX), SI
+	MOVQ   40(AX), AX
+	VPXORD Z0, Z0, Z0
+
+elements:
+	VPMOVZXWD     (BX), Z1
+	VPSLLD        $0x10, Z1, Z1
+	VMOVUPS       (SI), Z2
+	VFMADD231PS   Z2, Z1, Z0
+	ADDQ          $+32, BX
+	ADDQ          $+64, SI
+	SUBQ          $0x10, AX
+	JNZ           elements
+	MOVQ          DX, AX
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y1
+	VEXTRACTF64X4 $0x01, Z0, Y2
+	VADDPS        Y2, Y0, Y2
+	VEXTRACTF64X4 $0x01, Z0, Y3
+	VADDPS        Y3, Y0, Y3
+	VEXTRACTF64X4 $0x01, Z0, Y4
+	VADDPS        Y4, Y0, Y4
+	VUNPCKLPS     Y2, Y1, Y5
+	VUNPCKHPS     Y2, Y1, Y1
+	VADDPS        Y1, Y5, Y5
+	VUNPCKLPS     Y4, Y3, Y1
+	VUNPCKHPS     Y4, Y3, Y2
+	VADDPS        Y2, Y1, Y1
+	VUNPCKLPD     Y1, Y5, Y2
+	VUNPCKHPD     Y1, Y5, Y1
+	VADDPS        Y1, Y2, Y2
+	VEXTRACTF32X4 $0x01, Y2, X1
+	VADDPS        X1, X2, X1
+	VMOVSS        X1, (AX)
+	ADDQ          $0x04, DX
+	DECQ          CX
+	JNZ           group
+	VZEROUPPER
+	RET

@@ -453,3 +453,13 @@ func dotF16r4t6AVX512(a *dotArgs)
 //
 //go:noescape
 func dotF16r1t6AVX512(a *dotArgs)
+
+// dotBF16r8t1AVX512 multiplies groups of 8 rows of BF16 with 1 tokens.
+//
+//go:noescape
+func dotBF16r8t1AVX512(a *dotArgs)
+
+// dotBF16r1t1AVX512 multiplies groups of 1 rows of BF16 with 1 tokens.
+//
+//go:noescape
+func dotBF16r1t1AVX512(a *dotArgs)

@@ -25,6 +25,7 @@ func BenchmarkMulQ(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 0))
 	for _, f := range quantised {
 		for _, shape := range benchShapes {
+			shape.k = fit(f, shape.k)
 			for _, n := range []int{1, 4, 16, 64} {
 				w := make([]byte, shape.rows*f.RowBytes(shape.k))
 				weights(r, f, w, usual)
@@ -44,8 +45,9 @@ func BenchmarkMulQ(b *testing.B) {
 
 func BenchmarkMulF(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 0))
-	const rows, k = 576, 576
+	const rows = 576
 	for f := range formats {
+		k := fit(f, 576)
 		for _, n := range []int{1, 4, 8, 64} {
 			w := make([]byte, rows*f.RowBytes(k))
 			weights(r, f, w, usual)

@@ -20,7 +20,7 @@ func TestDequantizeGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	eachSet(t, func(t *testing.T, s *Set) {
-		for _, f := range []Format{Q4_0, Q5_0, IQ4NL} {
+		for f := BF16; f < formats; f++ {
 			blocks, err := hex.DecodeString(golden[f.String()].Blocks)
 			if err != nil || len(blocks) == 0 {
 				t.Fatalf("%v: %d bytes of blocks, %v", f, len(blocks), err)
@@ -29,7 +29,7 @@ func TestDequantizeGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := make([]float32, len(blocks)/blockBytes[f]*BlockLen)
+			got := make([]float32, len(blocks)/layouts[f].bytes*layouts[f].blocks*BlockLen)
 			if len(values) != 4*len(got) {
 				t.Fatalf("%v: %d bytes of values, want %d", f, len(values), 4*len(got))
 			}

@@ -27,14 +27,17 @@ const floatRows = 16
 // not for each few tokens.
 const widenTokens = 4
 
-// mulF is the driver of the float products; f32 and f16 belong to one set.
-func mulF(f32, f16 *dotKernels, f Format, w []byte, k, lo, hi int, x []float32, tokens int, out []float32, stride int, sc *Scratch) {
+// floatKernels are the products of a set. Those of BF16 take one token.
+type floatKernels struct{ f32, f16, bf16 dotKernels }
+
+// mul is the driver of the float products.
+func (fk *floatKernels) mul(f Format, w []byte, k, lo, hi int, x []float32, tokens int, out []float32, stride int, sc *Scratch) {
 	if k > maxAsmK {
 		generic{}.mulF(f, w, k, lo, hi, x, tokens, out, stride, sc)
 		return
 	}
 	row := f.RowBytes(k)
-	widen := f.Quantised() || f == F16 && tokens >= widenTokens
+	widen := f.Quantised() || f == F16 && tokens >= widenTokens || f == BF16 && tokens > 1
 	step := floatRows
 	switch {
 	case widen:
@@ -49,11 +52,13 @@ func mulF(f32, f16 *dotKernels, f Format, w []byte, k, lo, hi int, x []float32, 
 		case widen:
 			panel := sc.panel[:n*k]
 			avx2{}.dequantize(f, panel, rows)
-			f32.mul(ptr(panel), 4*k, n, k, x, tokens, out[r:], stride, sc)
+			fk.f32.mul(ptr(panel), 4*k, n, k, x, tokens, out[r:], stride, sc)
 		case f == F16:
-			f16.mul(ptr(rows), row, n, k, x, tokens, out[r:], stride, sc)
+			fk.f16.mul(ptr(rows), row, n, k, x, tokens, out[r:], stride, sc)
+		case f == BF16:
+			fk.bf16.mul(ptr(rows), row, n, k, x, tokens, out[r:], stride, sc)
 		default:
-			f32.mul(ptr(rows), row, n, k, x, tokens, out[r:], stride, sc)
+			fk.f32.mul(ptr(rows), row, n, k, x, tokens, out[r:], stride, sc)
 		}
 	}
 }

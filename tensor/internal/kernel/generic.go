@@ -67,67 +67,56 @@ func quantizeBlock(q *[BlockLen]int8, x *[BlockLen]float32) (d float32, sum int3
 }
 
 func (generic) mulQ(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, stride int, _ *Scratch) {
-	size := blockBytes[f]
 	row := f.RowBytes(k)
 	for r := lo; r < hi; r++ {
-		for t := range a.tokens {
-			out[t*stride+r] = 0
-		}
-		for b := range k / BlockLen {
-			q, d, m := unpackBlock(f, w[r*row+b*size:][:size])
-			for t := 0; t < a.tokens; {
-				first, n := a.tile(t)
-				at := first + b*n
-				for i := range n {
-					acc := &out[t*stride+r]
-					*acc = fma32(float32(dot32(&q, a.q[(at+i)*BlockLen:])), float32(d*a.scales[2*at+i]), *acc)
-					if f == Q4_1 {
-						*acc = fma32(m, a.scales[2*at+n+i], *acc)
-					}
-					t++
+		for t0 := 0; t0 < a.tokens; t0 += tileTokens {
+			acc := mulTile(f, 0, w[r*row:(r+1)*row], a, t0)
+			for plane := 1; plane < layouts[f].planes; plane++ {
+				for i, v := range mulTile(f, plane, w[r*row:(r+1)*row], a, t0) {
+					acc[i] += v
 				}
+			}
+			for i := range min(tileTokens, a.tokens-t0) {
+				out[(t0+i)*stride+r] = acc[i]
 			}
 		}
 	}
 }
 
-// unpackBlock reads a block of quantised weights.
-func unpackBlock(f Format, w []byte) (q [BlockLen]int8, d, m float32) {
-	d = readF16(w)
-	switch f {
-	case Q4_1:
-		m = readF16(w[2:])
-		for i, c := range w[4:20] {
-			q[i], q[i+16] = int8(c&15), int8(c>>4)
-		}
-	case Q4_0:
-		for i, c := range w[2:18] {
-			q[i], q[i+16] = int8(c&15)-8, int8(c>>4)-8
-		}
-	case Q5_0:
-		fifth := binary.LittleEndian.Uint32(w[2:])
-		for i, c := range w[6:22] {
-			q[i] = int8(c&15|byte(fifth>>i&1)<<4) - 16
-			q[i+16] = int8(c>>4|byte(fifth>>(i+16)&1)<<4) - 16
-		}
-	case IQ4NL:
-		for i, c := range w[2:18] {
-			q[i], q[i+16] = iq4nl[c&15], iq4nl[c>>4]
-		}
-	default: // Q8_0
-		for i, c := range w[2:34] {
-			q[i] = int8(c)
+// mulTile is the products of a plane of a row with the tokens of a tile.
+func mulTile(f Format, plane int, w []byte, a *Acts, t0 int) (acc [tileTokens]float32) {
+	l := &layouts[f]
+	var blocks [maxBlocks]block
+	first, n := a.tile(t0)
+	for at := first; len(w) > 0; w = w[l.bytes:] {
+		f.unpack(plane, w[:l.bytes], &blocks)
+		for b := range blocks[:l.blocks] {
+			w := &blocks[b]
+			for i := range n {
+				q := a.q[(at+i)*BlockLen:][:BlockLen]
+				da, sa := a.scales[2*at+i], a.scales[2*at+n+i]
+				if l.kind == halves {
+					acc[i] = fma32(float32(dot(w.q[:4], q)), float32(w.d*da), acc[i])
+					acc[i] = fma32(float32(dot(w.q[4:], q[16:])), float32(w.m*da), acc[i])
+					continue
+				}
+				acc[i] = fma32(float32(dot(w.q[:], q)), float32(w.d*da), acc[i])
+				if l.kind != signed {
+					acc[i] = fma32(w.m, sa, acc[i])
+				}
+			}
+			at += n
 		}
 	}
-	return q, d, m
+	return acc
 }
 
-// iq4nl is what the nibbles of IQ4_NL stand for: kvalues_iq4nl of ggml-common.h.
-var iq4nl = [16]int8{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}
-
-func dot32(w *[BlockLen]int8, a []int8) (sum int32) {
-	for i, v := range a[:BlockLen] {
-		sum += int32(w[i]) * int32(v)
+// dot is the product of the bytes of w with as many numbers.
+func dot(w []uint32, a []int8) (sum int32) {
+	for j, v := range w {
+		for i := range 4 {
+			sum += int32(int8(v>>(8*i))) * int32(a[4*j+i])
+		}
 	}
 	return sum
 }
@@ -153,16 +142,42 @@ func (generic) dequantize(f Format, dst []float32, src []byte) {
 		for i := range dst {
 			dst[i] = readF16(src[2*i:])
 		}
+	case BF16:
+		for i := range dst {
+			dst[i] = readBF16(src[2*i:])
+		}
 	default:
-		size := blockBytes[f]
-		for ; len(dst) > 0; dst, src = dst[BlockLen:], src[size:] {
-			q, d, m := unpackBlock(f, src[:size])
-			for i, v := range q {
-				dst[i] = float32(float32(v) * d)
-				if f == Q4_1 || f == Q8_0 {
-					dst[i] += m // for Q8_0 it makes -0 zero, as the vector kernels do
+		widen(f, dst, src)
+	}
+}
+
+// widen writes whole blocks as they are defined, with each operation rounded.
+func widen(f Format, dst []float32, src []byte) {
+	l := &layouts[f]
+	var blocks [maxBlocks]block
+	for ; len(dst) > 0; dst, src = dst[BlockLen*l.blocks:], src[l.bytes:] {
+		if f == Q2K {
+			widenQ2K(src[:l.bytes], dst)
+			continue
+		}
+		f.unpack(0, src[:l.bytes], &blocks)
+		for b := range blocks[:l.blocks] {
+			w := &blocks[b]
+			for i := range BlockLen {
+				q, d := int8(w.q[i/4]>>(8*(i%4)))-l.zero, w.d
+				if l.kind == halves && i >= BlockLen/2 {
+					d = w.m
 				}
+				v := float32(float32(q) * d)
+				if l.kind < signed && l.zero == 0 {
+					v += w.m
+				}
+				dst[b*BlockLen+i] = v
 			}
 		}
 	}
+}
+
+func readBF16(b []byte) float32 {
+	return math.Float32frombits(uint32(binary.LittleEndian.Uint16(b)) << 16)
 }

@@ -90,17 +90,49 @@ func weights(r *rand.Rand, f Format, w []byte, kind scaleKind) {
 		for i := 0; i < len(w); i += 2 {
 			binary.LittleEndian.PutUint16(w[i:], f16())
 		}
+	case BF16:
+		for i := 0; i < len(w); i += 2 {
+			v := math.Float32bits(float32(r.NormFloat64() / 256))
+			if kind == anything {
+				v = r.Uint32()
+			}
+			binary.LittleEndian.PutUint16(w[i:], uint16(v>>16))
+		}
 	default:
 		for i := range w {
 			w[i] = byte(r.Uint32())
 		}
-		for i := 0; i < len(w); i += blockBytes[f] {
-			binary.LittleEndian.PutUint16(w[i:], f16())
-			if f == Q4_1 {
-				binary.LittleEndian.PutUint16(w[i+2:], f16())
+		for i := 0; i < len(w); i += layouts[f].bytes {
+			for _, at := range scalesAt[f] {
+				binary.LittleEndian.PutUint16(w[i+at:], f16())
+			}
+			if f == MXFP4 && kind == usual {
+				w[i] = byte(118 + r.IntN(4))
 			}
 		}
 	}
+}
+
+// scalesAt is where a stored block has its float16 scales.
+var scalesAt = map[Format][]int{
+	Q8_0: {0}, Q4_1: {0, 2}, Q4_0: {0}, Q5_0: {0}, Q5_1: {0, 2}, IQ4NL: {0}, IQ4XS: {0},
+	Q2K: {80, 82}, Q3K: {108}, Q4K: {0, 2}, Q5K: {0, 2}, Q6K: {208},
+}
+
+// quantised are the formats with blocks.
+var quantised = func() (all []Format) {
+	for f := range formats {
+		if f.Quantised() {
+			all = append(all, f)
+		}
+	}
+	return all
+}()
+
+// fit rounds k up to whole blocks of the format.
+func fit(f Format, k int) int {
+	n := BlockLen * layouts[f].blocks
+	return (k + n - 1) / n * n
 }
 
 // guarded moves activations into guarded memory.

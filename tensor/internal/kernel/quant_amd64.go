@@ -2,7 +2,10 @@
 
 package kernel
 
-import "unsafe"
+import (
+	"math"
+	"unsafe"
+)
 
 // An assembly call can't be preempted. These bounds keep each one under 100
 // microseconds on slow machines: at 2^21 multiplications AVX2 needs about 60,
@@ -31,7 +34,7 @@ type quantKernels struct {
 	// unpacking into registers for all tokens at once is best.
 	direct [tileTokens + 1]func(*mulArgs)
 	// unpack and tile take them by way of a panel, a few tokens at a time.
-	unpack func(*mulArgs)
+	unpack []func(*mulArgs) // of each plane
 	tile   [tileTokens + 1]func(*mulArgs)
 	tokens int // that tile goes up to
 }
@@ -108,24 +111,29 @@ func (kn *quantKernels) panel(p *mulArgs, w []byte, from, r, hi int, a *Acts, ou
 	group := groupRows * p.row
 	far, _ := sc.Ahead.from(p.w, (hi-r)*p.row, group)
 	p.far, p.near = far, nearAhead-far
-	kn.unpack(p)
-	whole := r+groupRows <= hi
-	for t0 := 0; t0 < a.tokens; t0 += tileTokens {
-		n := min(tileTokens, a.tokens-t0)
-		p.setTile(a, t0)
-		for i := 0; i < n; i += kn.tokens {
-			if i > 0 {
-				p.nextTokens(kn.tokens)
+	for plane, unpack := range kn.unpack {
+		unpack(p)
+		whole := r+groupRows <= hi && plane == 0
+		for t0 := 0; t0 < a.tokens; t0 += tileTokens {
+			n := min(tileTokens, a.tokens-t0)
+			p.setTile(a, t0)
+			for i := 0; i < n; i += kn.tokens {
+				if i > 0 {
+					p.nextTokens(kn.tokens)
+				}
+				if whole {
+					p.out, p.stride = ptr(out[(t0+i)*stride+r:]), 4*stride
+				} else {
+					p.out, p.stride = ptr(sc.tile[i*groupRows:]), 4*groupRows
+				}
+				kn.tile[min(kn.tokens, n-i)](p)
 			}
-			if whole {
-				p.out, p.stride = ptr(out[(t0+i)*stride+r:]), 4*stride
-			} else {
-				p.out, p.stride = ptr(sc.tile[i*groupRows:]), 4*groupRows
+			switch {
+			case plane > 0:
+				addRows(out, stride, r, min(hi, r+groupRows), sc.tile[r-from:], t0, n)
+			case !whole:
+				copyRows(out, stride, r, hi, sc.tile[r-from:], t0, n)
 			}
-			kn.tile[min(kn.tokens, n-i)](p)
-		}
-		if !whole {
-			copyRows(out, stride, r, hi, sc.tile[r-from:], t0, n)
 		}
 	}
 }
@@ -142,18 +150,33 @@ func (p *mulArgs) nextTokens(n int) {
 	p.q, p.scales, p.fix = unsafe.Add(p.q, BlockLen*n), unsafe.Add(p.scales, 4*n), unsafe.Add(p.fix, 4*n)
 }
 
-// unpackSigned fills the panel with a group of rows as signed bytes.
-func unpackSigned(f Format, p *mulArgs) {
-	size := blockBytes[f]
+// unpackInto fills the panel with a plane of a group of rows, for formats that no
+// assembly unpacks.
+func unpackInto(f Format, plane int, p *mulArgs) {
+	l := &layouts[f]
+	var blocks [maxBlocks]block
 	for r := range groupRows {
 		row := unsafe.Slice((*byte)(unsafe.Add(p.w, r*p.row)), p.row)
-		for b := range p.blocks {
-			q, d, _ := unpackBlock(f, row[b*size:][:size])
-			block := unsafe.Slice((*float32)(unsafe.Add(p.panel, 4*b*panelFloats)), panelFloats)
-			for j := range BlockLen / 4 {
-				*(*[4]int8)(unsafe.Pointer(&block[j*groupRows+r])) = [4]int8(q[4*j:])
+		panel := unsafe.Slice((*uint32)(unsafe.Add(p.panel, 4*r)), p.blocks*panelFloats-r)
+		for ; len(row) > 0; row = row[l.bytes:] {
+			f.unpack(plane, row[:l.bytes], &blocks)
+			for b := range blocks[:l.blocks] {
+				w, to := &blocks[b], panel[b*panelFloats:][:9*groupRows+1]
+				for j, v := range w.q {
+					to[j*groupRows] = v
+				}
+				to[8*groupRows], to[9*groupRows] = math.Float32bits(w.d), math.Float32bits(w.m)
 			}
-			block[BlockLen/4*groupRows+r] = d
+			panel = panel[min(len(panel), l.blocks*panelFloats):]
+		}
+	}
+}
+
+// addRows adds what copyRows would copy.
+func addRows(out []float32, stride, r, hi int, tile []float32, t0, n int) {
+	for t := range n {
+		for i, at := r, (t0+t)*stride; i < hi; i++ {
+			out[at+i] += tile[t*groupRows+i-r]
 		}
 	}
 }

@@ -115,7 +115,7 @@ func TestMismatch(t *testing.T) {
 
 // TestAllocs holds what runs for every token to no allocation at all.
 func TestAllocs(t *testing.T) {
-	const k, rows, n = 64, 20, 18
+	const k, rows, n = 256, 20, 18
 	x, out, acc, qs := make([]float32, n*k), make([]float32, n*rows), make([]float32, k), NewQueries(1, k)
 	h := make([]uint16, n*k)
 	sc := NewScratch(k)

@@ -4,9 +4,12 @@ package main
 func avx2() {
 	quantizeAVX2()
 	unpackAVX2()
-	for _, f := range []string{"Q41", "Q80"} {
+	for _, f := range unpackings {
+		f.unpackAVX2()
+	}
+	for _, f := range panels {
 		for n := 1; n <= 4; n++ {
-			tileAVX2(f, n)
+			f.tileAVX2(n)
 		}
 	}
 	streamAVX2()
@@ -15,6 +18,9 @@ func avx2() {
 			dot(wide8, f, shape[0], shape[1])
 		}
 	}
+	// Of several tokens, rows of BF16 are widened first.
+	dot(wide8, "BF16", 8, 1)
+	dot(wide8, "BF16", 1, 1)
 	attention()
 	vectors()
 	dequantize()

@@ -274,11 +274,28 @@ func unpackLoop(block int, body func(r *rows, panel reg.GPVirtual, low vec)) {
 	leave()
 }
 
+// panelKind is what the bytes of a panel are, as far as tiles differ in it.
+type panelKind struct {
+	name    string
+	signed  bool // int8, not small uint8
+	small   bool // at most 15, so that the sums of a block fit int16
+	offsets bool // a second product, of m with s
+	halves  bool // d is for the first 16 elements of a block, m the same for the others
+}
+
+// panels are the kinds, in the names of formats that have them where only one
+// has a kernel of its own.
+var panels = []panelKind{
+	{name: "Q41", small: true, offsets: true},
+	{name: "Q80", signed: true},
+	{name: "Wide", offsets: true},
+	{name: "Halves", signed: true, halves: true},
+}
+
 // tileAVX2 multiplies a panel with n tokens. The integer sums take the
 // registers; the float accumulators live in memory.
-func tileAVX2(f string, n int) {
-	function(fmt.Sprintf("tile%sx%dAVX2", f, n), "mulArgs", fmt.Sprintf("multiplies a panel of %s rows with %d tokens.", f, n))
-	q41 := f == "Q41"
+func (f panelKind) tileAVX2(n int) {
+	function(fmt.Sprintf("tile%sx%dAVX2", f.name, n), "mulArgs", fmt.Sprintf("multiplies a panel of %s rows with %d tokens.", f.name, n))
 	o := args()
 	panel, q, scales := o.load("panel"), o.load("q"), o.load("scales")
 	acc, blocks := o.load("acc"), o.load("blocks")
@@ -291,65 +308,15 @@ func tileAVX2(f string, n int) {
 	ones := repeated("ones", 0x00010001)
 
 	c.Label("block")
-	sums := ymms(2 * n)
-	for j := range 8 {
-		w := ymms(2)
-		for h := range w {
-			c.VMOVDQU(at(panel, 64*j+32*h), w[h])
-		}
-		size := w // of the signed bytes of Q8_0
-		if !q41 {
-			size = ymms(2)
-			for h := range w {
-				c.VPABSB(w[h], size[h])
-			}
-		}
-		for t := range n {
-			a := c.YMM()
-			c.VPBROADCASTD(at(q, 32*t+4*j), a)
-			for h := range w {
-				sum := sums[2*t+h]
-				to := sum
-				if j > 0 {
-					to = c.YMM()
-				}
-				if q41 {
-					// Eight products of 15*127 twice fit int16.
-					c.VPMADDUBSW(a, w[h], to)
-					if j > 0 {
-						c.VPADDW(to, sum, sum)
-					}
-					continue
-				}
-				c.VPSIGNB(w[h], a, to)
-				c.VPMADDUBSW(to, size[h], to)
-				c.VPMADDWD(ones, to, to)
-				if j > 0 {
-					c.VPADDD(to, sum, sum)
-				}
-			}
-		}
+	part := func(from, to, scale int) {
+		sums := f.sumsAVX2(n, panel, q, ones, from, to)
+		f.scaleAVX2(n, panel, scales, offset, acc, ones, sums, scale)
 	}
-	for t := range n {
-		d, s := c.YMM(), c.YMM()
-		c.VBROADCASTSS(at(scales, 4*t), d)
-		if q41 {
-			c.VBROADCASTSS(op.Mem{Base: scales, Index: offset, Scale: 1, Disp: 4 * t}, s)
-		}
-		for h := range 2 {
-			sum, dd, to := sums[2*t+h], c.YMM(), c.YMM()
-			if q41 {
-				c.VPMADDWD(ones, sum, sum)
-			}
-			c.VMULPS(at(panel, panelD+32*h), d, dd)
-			c.VMOVUPS(at(acc, 64*t+32*h), to)
-			c.VCVTDQ2PS(sum, sum)
-			c.VFMADD231PS(sum, dd, to)
-			if q41 {
-				c.VFMADD231PS(at(panel, panelM+32*h), s, to)
-			}
-			c.VMOVUPS(to, at(acc, 64*t+32*h))
-		}
+	if f.halves {
+		part(0, 4, panelD)
+		part(4, 8, panelM)
+	} else {
+		part(0, 8, panelD)
 	}
 	c.ADDQ(op.U32(panelBytes), panel)
 	c.ADDQ(qStep, q)
@@ -367,6 +334,80 @@ func tileAVX2(f string, n int) {
 		c.ADDQ(stride, out)
 	}
 	leave()
+}
+
+// sumsAVX2 has the integer sums of the dwords [from, to) of a block, two vectors
+// a token.
+func (f panelKind) sumsAVX2(n int, panel, q reg.GPVirtual, ones vec, from, to int) []vec {
+	sums := ymms(2 * n)
+	for j := from; j < to; j++ {
+		w := ymms(2)
+		for h := range w {
+			c.VMOVDQU(at(panel, 64*j+32*h), w[h])
+		}
+		size := w
+		if f.signed {
+			size = ymms(2)
+			for h := range w {
+				c.VPABSB(w[h], size[h])
+			}
+		}
+		for t := range n {
+			a := c.YMM()
+			c.VPBROADCASTD(at(q, 32*t+4*j), a)
+			for h := range w {
+				sum := sums[2*t+h]
+				to := sum
+				if j > from {
+					to = c.YMM()
+				}
+				if f.small {
+					// Eight products of 15*127 twice fit int16.
+					c.VPMADDUBSW(a, w[h], to)
+					if j > from {
+						c.VPADDW(to, sum, sum)
+					}
+					continue
+				}
+				if f.signed {
+					c.VPSIGNB(w[h], a, to)
+					c.VPMADDUBSW(to, size[h], to)
+				} else {
+					c.VPMADDUBSW(a, w[h], to)
+				}
+				c.VPMADDWD(ones, to, to)
+				if j > from {
+					c.VPADDD(to, sum, sum)
+				}
+			}
+		}
+	}
+	return sums
+}
+
+// scaleAVX2 adds the sums, scaled, to the accumulators.
+func (f panelKind) scaleAVX2(n int, panel, scales, offset, acc reg.GPVirtual, ones vec, sums []vec, scale int) {
+	for t := range n {
+		d, s := c.YMM(), c.YMM()
+		c.VBROADCASTSS(at(scales, 4*t), d)
+		if f.offsets {
+			c.VBROADCASTSS(op.Mem{Base: scales, Index: offset, Scale: 1, Disp: 4 * t}, s)
+		}
+		for h := range 2 {
+			sum, dd, to := sums[2*t+h], c.YMM(), c.YMM()
+			if f.small {
+				c.VPMADDWD(ones, sum, sum)
+			}
+			c.VMULPS(at(panel, scale+32*h), d, dd)
+			c.VMOVUPS(at(acc, 64*t+32*h), to)
+			c.VCVTDQ2PS(sum, sum)
+			c.VFMADD231PS(sum, dd, to)
+			if f.offsets {
+				c.VFMADD231PS(at(panel, panelM+32*h), s, to)
+			}
+			c.VMOVUPS(to, at(acc, 64*t+32*h))
+		}
+	}
 }
 
 // streamAVX2 multiplies groups of rows with one token, straight from memory.

@@ -28,6 +28,8 @@ func avx512() {
 			dot(wide16, f, 1, n)
 		}
 	}
+	dot(wide16, "BF16", 8, 1)
+	dot(wide16, "BF16", 1, 1)
 }
 
 // quant is a quantised format, as far as the kernels of AVX-512 differ in it.

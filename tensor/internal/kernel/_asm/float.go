@@ -78,18 +78,22 @@ func (w width) zero(v vec) {
 // fetch loads lanes elements i*lanes and up of a vector of 2- or 4-byte floats
 // at m.
 func (w width) fetch(f string, m op.Mem, i int, v vec) {
-	if f == "F16" {
+	switch f {
+	case "F16":
 		c.VCVTPH2PS(m.Offset(2*w.lanes*i), v)
-	} else {
+	case "BF16":
+		c.VPMOVZXWD(m.Offset(2*w.lanes*i), v)
+		c.VPSLLD(op.U8(16), v, v)
+	default:
 		c.VMOVUPS(m.Offset(4*w.lanes*i), v)
 	}
 }
 
 func elementBytes(f string) int {
-	if f == "F16" {
-		return 2
+	if f == "F32" {
+		return 4
 	}
-	return 4
+	return 2
 }
 
 // sumFour adds up the lanes of each of four vectors: the halves of 16, then i

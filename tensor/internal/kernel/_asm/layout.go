@@ -8,6 +8,7 @@ import (
 	"go/types"
 	"log"
 	"math"
+	"slices"
 
 	"github.com/mmcloughlin/avo/attr"
 	"github.com/mmcloughlin/avo/gotypes"
@@ -65,17 +66,26 @@ func (o operands) at(field string) operand.Mem {
 	return b.Addr
 }
 
+// constant is read-only memory of the assembly.
+type constant struct {
+	at     operand.Mem
+	dwords []uint32
+}
+
 // data is read-only memory with the dwords, emitted once for each name.
 func data(name string, dwords ...uint32) operand.Mem {
 	if m, ok := emitted[name]; ok {
-		return m
+		if !slices.Equal(m.dwords, dwords) {
+			log.Fatalf("two constants are called %s", name)
+		}
+		return m.at
 	}
 	m := c.StaticGlobal(name)
 	c.DataAttributes(attr.RODATA | attr.NOPTR)
 	for _, v := range dwords {
 		c.AppendDatum(operand.U32(v))
 	}
-	emitted[name] = m
+	emitted[name] = constant{m, dwords}
 	return m
 }
 

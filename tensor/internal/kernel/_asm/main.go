@@ -9,14 +9,13 @@ import (
 	"os"
 
 	"github.com/mmcloughlin/avo/build"
-	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/pass"
 	"github.com/mmcloughlin/avo/printer"
 )
 
 var (
-	c       *build.Context         // what the functions being generated are added to
-	emitted map[string]operand.Mem // its constants
+	c       *build.Context // what the functions being generated are added to
+	emitted map[string]constant
 )
 
 func main() {
@@ -27,7 +26,7 @@ func main() {
 
 // write generates one instruction set's files.
 func write(set string, generate func()) {
-	c, emitted = build.NewContext(), make(map[string]operand.Mem)
+	c, emitted = build.NewContext(), make(map[string]constant)
 	c.ConstraintExpr("!purego")
 	generate()
 	f, err := c.Result()

@@ -100,6 +100,17 @@ func vectors() {
 	})
 	leave()
 
+	function("fromBF16AVX2", "vecArgs", "widens x to float32.")
+	o = args()
+	dst, x, n = o.load("dst"), o.load("x"), o.load("n")
+	loop(8, []reg.GPVirtual{dst, x}, []int{32, 16}, n, func() {
+		v := c.YMM()
+		c.VPMOVZXWD(at(x, 0), v)
+		c.VPSLLD(op.U8(16), v, v)
+		c.VMOVUPS(v, at(dst, 0))
+	})
+	leave()
+
 	function("prefetchAVX2", "vecArgs", "fetches the lines of n bytes at x.")
 	o = args()
 	x, n = o.load("x"), o.load("n")
@@ -216,18 +227,16 @@ func dequantize() {
 	o = args()
 	dst, x, n = o.load("dst"), o.load("x"), o.load("n")
 	loop(32, []reg.GPVirtual{dst, x}, []int{128, q80Bytes}, n, func() {
-		scale, d, none := c.XMM(), c.YMM(), c.YMM()
+		scale, d := c.XMM(), c.YMM()
 		c.VPXOR(scale, scale, scale)
 		c.VPINSRW(op.U8(0), at(x, 0), scale, scale)
 		c.VCVTPH2PS(scale, scale)
 		c.VBROADCASTSS(scale, d)
-		c.VXORPS(none, none, none)
 		for i := range 4 {
 			w := c.YMM()
 			c.VPMOVSXBD(at(x, 2+8*i), w)
 			c.VCVTDQ2PS(w, w)
 			c.VMULPS(d, w, w)
-			c.VADDPS(none, w, w) // as portable Go: -0 becomes 0
 			c.VMOVUPS(w, at(dst, 32*i))
 		}
 	})
