@@ -121,14 +121,15 @@ func (m *Model) Start(ctx context.Context, req Request) (*Stream, error) {
 	s := &sequence{
 		started: start, maxTokens: req.MaxTokens, ignoreEOS: req.IgnoreEOS,
 		logprobs: req.Logprobs, topLogprobs: req.TopLogprobs, stopper: sampler.NewStopper(slices.Clone(req.Stop)),
-		sampler: sampler.New(cfg), decoder: m.tok.Stream(tokenizer.DecodeOptions{}),
-		lease: m.budget.Lease(),
+		sampler: sampler.New(cfg),
+		lease:   m.budget.Lease(),
 	}
 	err := NewError(CodeResourceExhausted, s.lease.Reserve(budget.Request, cfg.Bytes(m.info.Vocabulary)))
 	if err == nil {
 		s.prompt, err = m.prompt(ctx, &req, s.lease)
 	}
 	if err == nil {
+		s.decoder = m.tok.StreamAfter(s.prompt, tokenizer.DecodeOptions{})
 		err = m.engine.submit(ctx, s)
 	}
 	if err != nil {

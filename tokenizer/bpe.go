@@ -89,10 +89,7 @@ func (b *bytePairs) spelled(id ID) bool {
 	return true
 }
 
-func (b *bytePairs) encode(w *work, text string) error {
-	if text == "" {
-		return nil
-	}
+func (b *bytePairs) encode(w *work, text string, _ bool) error {
 	return cut(w, text, b.pre.stages, b)
 }
 
@@ -129,7 +126,7 @@ func (b *bytePairs) appendBytes(dst []byte, id ID) []byte {
 
 func (b *bytePairs) takes(c byte) bool { return b.bytes[c] != None }
 
-func (b *bytePairs) ends() (addBOS, addEOS bool) { return b.pre.addBOS, false }
+func (b *bytePairs) traits() traits { return traits{addBOS: b.pre.addBOS, exact: true, bounded: true} }
 
 // pairs is the list of merges as an open addressing table from two tokens to
 // the merge's rank, about 40 bytes a merge.

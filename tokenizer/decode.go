@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"strings"
 	"unicode/utf8"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
@@ -11,6 +12,9 @@ type DecodeOptions struct {
 	// Special writes control tokens as their text; without it they stand for
 	// nothing.
 	Special bool
+	// Continue takes the tokens as the rest of a text. Without it they are a whole
+	// one, and the space goes that its encoding may have begun with.
+	Continue bool
 }
 
 // AppendToken appends the bytes that one token stands for, which may be part of
@@ -26,7 +30,9 @@ func (t *Tokenizer) AppendToken(dst []byte, id ID, opt DecodeOptions) []byte {
 		}
 		return append(dst, t.texts.at(id)...)
 	case UserDefined:
-		return append(dst, t.texts.at(id)...)
+		if !t.traits.marked {
+			return append(dst, t.texts.at(id)...)
+		}
 	}
 	return t.model.appendBytes(dst, id)
 }
@@ -69,6 +75,9 @@ func (t *Tokenizer) decodeAll(lease *budget.Lease) error {
 		}
 		t.maxTokenBytes = max(t.maxTokenBytes, size)
 	}
+	if t.traits.marked {
+		t.maxTokenBytes = max(t.maxTokenBytes, t.texts.longest)
+	}
 	t.plain.arena = string(all)
 	return nil
 }
@@ -77,15 +86,46 @@ func (t *Tokenizer) decodeAll(lease *budget.Lease) error {
 // from such a text; a model may generate others. [StreamDecoder] gives text that
 // is always valid.
 func (t *Tokenizer) Decode(dst []byte, ids []ID, opt DecodeOptions) []byte {
+	from, first := len(dst), t.spacePrefix(opt)
 	for _, id := range ids {
 		dst = t.AppendToken(dst, id, opt)
+		if first && len(dst) > from {
+			dst, first = cutSpace(dst, from), false
+		}
 	}
 	return dst
 }
 
+// spacePrefix reports whether a text begins with a space that isn't its own.
+func (t *Tokenizer) spacePrefix(opt DecodeOptions) bool { return t.traits.spacePrefix && !opt.Continue }
+
+// cutSpace is b without the byte at place i, if that is a space.
+func cutSpace(b []byte, i int) []byte {
+	if b[i] == ' ' {
+		b = append(b[:i], b[i+1:]...)
+	}
+	return b
+}
+
 // Stream starts the decoding of tokens one by one.
 func (t *Tokenizer) Stream(opt DecodeOptions) *StreamDecoder {
-	return &StreamDecoder{t: t, opt: opt}
+	return &StreamDecoder{t: t, opt: opt, first: t.spacePrefix(opt)}
+}
+
+// StreamAfter is [Tokenizer.Stream] for the tokens that go on those of a prompt.
+// The first is taken for the beginning of a text where Encode would begin one:
+// if the prompt is empty or ends with a special token. opt.Continue is set to
+// that.
+func (t *Tokenizer) StreamAfter(prompt []ID, opt DecodeOptions) *StreamDecoder {
+	opt.Continue = false
+	if len(prompt) > 0 {
+		switch t.Type(prompt[len(prompt)-1]) {
+		case Control, Unknown, UserDefined:
+		default:
+			opt.Continue = true
+		}
+	}
+	return t.Stream(opt)
 }
 
 // StreamDecoder turns tokens into valid UTF-8 as they come. Bytes that may
@@ -98,11 +138,16 @@ type StreamDecoder struct {
 	opt  DecodeOptions
 	held []byte
 	text []byte
+	// No token had a text yet, and the first may have a space too many.
+	first bool
 }
 
 // Add appends the text that has become certain with one more token.
 func (d *StreamDecoder) Add(dst []byte, id ID) []byte {
 	d.held = d.t.AppendToken(d.held, id, d.opt)
+	if d.first && len(d.held) > 0 {
+		d.held, d.first = cutSpace(d.held, 0), false
+	}
 	return d.take(dst, false)
 }
 
@@ -111,6 +156,10 @@ func (d *StreamDecoder) Add(dst []byte, id ID) []byte {
 func (d *StreamDecoder) Text(id ID) string {
 	if len(d.held) == 0 && !d.opt.Special {
 		if text := d.t.plain.at(id); utf8.ValidString(text) {
+			if d.first && text != "" {
+				d.first = false
+				text = strings.TrimPrefix(text, " ")
+			}
 			return text
 		}
 	}

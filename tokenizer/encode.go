@@ -23,7 +23,8 @@ type EncodeOptions struct {
 	Limit int
 	// Budget, where set, is charged for working memory while Encode runs: 32
 	// bytes for each byte of the longest piece (a run of letters, of spaces or
-	// of symbols), from 64 KiB on.
+	// of symbols), from 64 KiB on. SentencePiece's algorithms take up to 36 bytes,
+	// where a space counts three times; WordPiece takes nothing.
 	Budget *budget.Budget
 }
 
@@ -50,7 +51,7 @@ func (t *Tokenizer) Encode(ctx context.Context, dst []ID, text string, opt Encod
 }
 
 func (t *Tokenizer) encode(w *work, text string, opt EncodeOptions) error {
-	if t.leastTokens(len(text)) > w.room && t.leastTokens(t.encodable(text)) > w.room {
+	if t.traits.bounded && t.leastTokens(len(text)) > w.room && t.leastTokens(t.encodable(text)) > w.room {
 		return ErrTooLong
 	}
 	if opt.AddSpecial && t.addBOS {
@@ -67,8 +68,10 @@ func (t *Tokenizer) encode(w *work, text string, opt EncodeOptions) error {
 		if err != nil {
 			return err
 		}
-		if err := t.model.encode(w, text[:start]); err != nil {
-			return err
+		if start > 0 {
+			if err := t.model.encode(w, text[:start], true); err != nil {
+				return err
+			}
 		}
 		if id == None {
 			break
@@ -84,12 +87,13 @@ func (t *Tokenizer) encode(w *work, text string, opt EncodeOptions) error {
 	return nil
 }
 
-// leastTokens is the fewest tokens that n bytes can become.
+// leastTokens is the fewest tokens that n bytes can become in a bounded
+// vocabulary.
 func (t *Tokenizer) leastTokens(n int) int { return (n + t.maxTokenBytes - 1) / t.maxTokenBytes }
 
 // encodable counts the bytes of text that become part of some token.
 func (t *Tokenizer) encodable(text string) int {
-	if t.lossless {
+	if t.takesAll {
 		return len(text)
 	}
 	n := 0
@@ -119,17 +123,19 @@ type work struct {
 	priced int64 // bytes taken from budget for the longest piece
 	extra  int64 // bytes taken from it for other arrays
 	err    error // what spend reports from now on
+	lost   bool  // the last token is the unknown one
 	arrays
 }
 
 // arrays are the parts of work that the next call uses again.
 type arrays struct {
-	spelling   []byte   // of a piece no longer than some token
+	spelling   []byte   // of a piece; of byte-level BPE if it is no longer than some token
 	ids        []ID     // of the piece, while they are merged
 	ranks      []uint32 // of each token with its right neighbour
 	next, prev []int32  // the list of tokens
 	queue      []uint64
-	retries    []retry // of a pattern
+	retries    []retry   // of a pattern
+	sums       []float64 // of the scores on the best way to each place
 }
 
 var scratch = sync.Pool{New: func() any { return new(work) }}
@@ -139,7 +145,7 @@ func (w *work) release() {
 	if w.priced+w.extra > 0 {
 		w.budget.Release(budget.Scratch, w.priced+w.extra)
 	}
-	if cap(w.ids) > freePiece || cap(w.retries) > freePiece {
+	if cap(w.ids) > freePiece || cap(w.spelling) > freePiece || cap(w.retries) > freePiece {
 		w.arrays = arrays{}
 	}
 	*w = work{arrays: w.arrays}
@@ -200,7 +206,11 @@ func (w *work) poll() error {
 
 // price takes what a piece of n bytes needs from the budget.
 func (w *work) price(n int) error {
-	need := int64(n) * pieceBytes
+	return w.priceBytes(n, int64(n)*pieceBytes)
+}
+
+// priceBytes takes what a piece of n bytes needs from the budget, given its need.
+func (w *work) priceBytes(n int, need int64) error {
 	if w.budget == nil || n <= freePiece || need <= w.priced {
 		return nil
 	}

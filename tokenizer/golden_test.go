@@ -49,7 +49,15 @@ func readVocab(t testing.TB, path string) *Vocab {
 		Lefts      []int
 		Types      map[string]int64
 		BOS, EOS   ID
+
+		Scores       list[float64]
+		Unknown      *ID
+		CLS, SEP     *ID
+		Charsmap     []byte
+		SpacePrefix  *bool `json:"add_space_prefix"`
+		RemoveSpaces *bool `json:"remove_extra_whitespaces"`
 	}
+	file.BOS, file.EOS = None, None
 	if err := json.NewDecoder(z).Decode(&file); err != nil {
 		t.Fatal(err)
 	}
@@ -65,11 +73,35 @@ func readVocab(t testing.TB, path string) *Vocab {
 		token := []rune(file.Tokens[file.First+i])
 		merges[i] = string(token[:n]) + " " + string(token[n:])
 	}
-	return &Vocab{
+	id := func(p *ID) ID {
+		if p == nil {
+			return None
+		}
+		return *p
+	}
+	v := &Vocab{
 		Model: file.Model, Pre: file.Pre,
 		Tokens: list[string](file.Tokens), Types: list[int64](types), Merges: list[string](merges),
 		BOS: file.BOS, EOS: file.EOS, EOT: None, EOM: None,
+		Unknown: id(file.Unknown), CLS: id(file.CLS), SEP: id(file.SEP), Pad: None, Mask: None,
+		AddSpacePrefix: file.SpacePrefix, RemoveExtraSpaces: file.RemoveSpaces,
 	}
+	if file.Scores != nil {
+		v.Scores = file.Scores
+	}
+	if file.Charsmap != nil {
+		v.Charsmap = byteList(file.Charsmap)
+	}
+	return v
+}
+
+// byteList is a list of bytes as GGUF has it, where they may have a sign.
+func byteList(b []byte) list[int64] {
+	l := make(list[int64], len(b))
+	for i, c := range b {
+		l[i] = int64(int8(c))
+	}
+	return l
 }
 
 func newTokenizer(t testing.TB, v *Vocab) *Tokenizer {
@@ -123,7 +155,9 @@ func testCases(t *testing.T, path, vocab string) {
 		t.Fatal(err)
 	}
 	v := readVocab(t, vocab)
-	v.Pre = file.Pre
+	if file.Pre != "" {
+		v.Pre = file.Pre
+	}
 	tok := newTokenizer(t, v)
 	failed := 0
 	for _, c := range file.Cases {

@@ -89,6 +89,20 @@ func (x *texts) lookup(text string) ID {
 	return id
 }
 
+// lookupBytes is lookup for bytes that become no string.
+func (x *texts) lookupBytes(text []byte) ID {
+	mask := len(x.slots) - 1
+	for slot := int(maphash.Bytes(x.seed, text)) & mask; ; slot = (slot + 1) & mask {
+		s := x.slots[slot]
+		if s == 0 {
+			return None
+		}
+		if x.at(ID(s-1)) == string(text) {
+			return ID(s - 1)
+		}
+	}
+}
+
 // lookupPair is the token whose text is a followed by b.
 func (x *texts) lookupPair(a, b string) ID {
 	var h maphash.Hash

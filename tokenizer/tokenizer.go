@@ -10,18 +10,67 @@ import (
 // model is an algorithm over a checked vocabulary.
 type model interface {
 	// encode adds the tokens of text, in which no special token is looked for.
-	encode(w *work, text string) error
+	// It isn't empty; start: it begins the whole text or follows a special token.
+	encode(w *work, text string, start bool) error
 	// appendBytes appends what a token stands for that isn't special.
 	appendBytes(dst []byte, id ID) []byte
 	// takes reports whether the byte becomes part of some token.
 	takes(c byte) bool
-	// ends reports whether BOS and EOS are added where the file doesn't say.
-	ends() (addBOS, addEOS bool)
+	traits() traits
+}
+
+// traits are what else there is to know of an algorithm with its vocabulary.
+type traits struct {
+	addBOS, addEOS bool // what Encode does where the file doesn't say
+	exact          bool // the bytes that it takes come back as they were
+	// The bytes of a text are no more than those of its tokens, as the vocabulary
+	// spells them. Without this a token may stand for any number of bytes.
+	bounded bool
+	marked  bool // tokens spell a space as "▁", user-defined ones too
+	// The first token of a text that follows no other begins with a space that
+	// the text doesn't have.
+	spacePrefix bool
+}
+
+// algorithm makes a model from a vocabulary.
+type algorithm struct {
+	make func(*Vocab, *texts, []TokenType, *budget.Lease) (model, error)
+	// The tokens where the file names none, as in llama.cpp; they count if they
+	// are control tokens or an unknown one.
+	bos, eos, unknown ID
 }
 
 // models is the algorithm for each name of tokenizer.ggml.model.
-var models = map[string]func(*Vocab, *texts, []TokenType, *budget.Lease) (model, error){
-	"gpt2": newBytePairs,
+var models = map[string]algorithm{
+	"bert":  {newWordPieces, 101, 102, 100},
+	"gpt2":  {newBytePairs, None, None, None},
+	"llama": {newScoredPairs, 1, 2, 0},
+	"t5":    {newUnigrams, None, 1, 2},
+}
+
+// withDefaults is v with the tokens that the file doesn't name.
+func (a algorithm) withDefaults(v *Vocab, kinds []TokenType) *Vocab {
+	c := *v
+	if c.Model == "bert" { // what encloses a text has names of its own there
+		c.BOS, c.EOS = either(c.CLS, c.BOS), either(c.SEP, c.EOS)
+	}
+	for _, d := range []struct {
+		at *ID
+		id ID
+	}{{&c.BOS, a.bos}, {&c.EOS, a.eos}, {&c.Unknown, a.unknown}} {
+		if *d.at == None && d.id != None && int(d.id) < len(kinds) && (kinds[d.id] == Control || kinds[d.id] == Unknown) {
+			*d.at = d.id
+		}
+	}
+	return &c
+}
+
+// either is a, or b where a is None.
+func either(a, b ID) ID {
+	if a == None {
+		return b
+	}
+	return a
 }
 
 // Tokenizer is a vocabulary ready for use. It is immutable.
@@ -37,8 +86,10 @@ type Tokenizer struct {
 	endOfGen      []ID
 	bos, eos, eot ID
 
-	addBOS, addEOS, lossless bool
-	maxTokenBytes            int
+	traits         traits
+	addBOS, addEOS bool
+	takesAll       bool // each byte of any text becomes part of some token
+	maxTokenBytes  int
 }
 
 // New makes a tokenizer from a model file's metadata. The memory that it keeps
@@ -63,7 +114,7 @@ func FromVocab(v *Vocab, lease *budget.Lease) (*Tokenizer, error) {
 }
 
 func fromVocab(v *Vocab, lease *budget.Lease) (*Tokenizer, error) {
-	newModel, ok := models[v.Model]
+	algorithm, ok := models[v.Model]
 	if !ok {
 		return nil, fmt.Errorf("%w: algorithm %s", ErrUnsupported, quote(v.Model))
 	}
@@ -82,18 +133,23 @@ func fromVocab(v *Vocab, lease *budget.Lease) (*Tokenizer, error) {
 	if t.kinds, err = v.tokenKinds(n); err != nil {
 		return nil, err
 	}
-	if t.model, err = newModel(v, t.texts, t.kinds, lease); err != nil {
+	v = algorithm.withDefaults(v, t.kinds)
+	if err := v.checkIDs(n); err != nil {
 		return nil, err
 	}
+	if t.model, err = algorithm.make(v, t.texts, t.kinds, lease); err != nil {
+		return nil, err
+	}
+	t.traits = t.model.traits()
 	if err := t.indexSpecials(lease); err != nil {
 		return nil, err
 	}
 	if err := t.setEnds(v); err != nil {
 		return nil, err
 	}
-	t.lossless = true
+	t.takesAll = true
 	for c := range 256 {
-		t.lossless = t.lossless && t.model.takes(byte(c))
+		t.takesAll = t.takesAll && t.model.takes(byte(c))
 	}
 	return t, t.decodeAll(lease)
 }
@@ -142,17 +198,8 @@ var endTexts = []string{
 }
 
 func (t *Tokenizer) setEnds(v *Vocab) error {
-	for _, e := range []struct {
-		name string
-		id   ID
-	}{{"bos", v.BOS}, {"eos", v.EOS}, {"eot", v.EOT}, {"eom", v.EOM}} {
-		if e.id != None && !t.texts.has(e.id) {
-			return fmt.Errorf("%w: the %s token is %d of %d", ErrVocabulary, e.name, e.id, t.Size())
-		}
-	}
 	t.bos, t.eos, t.eot = v.BOS, v.EOS, v.EOT
-	t.addBOS, t.addEOS = t.model.ends()
-	t.addBOS, t.addEOS = t.addBOS && t.bos != None, t.addEOS && t.eos != None
+	t.addBOS, t.addEOS = t.traits.addBOS && t.bos != None, t.traits.addEOS && t.eos != None
 	if v.AddBOS != nil {
 		t.addBOS = *v.AddBOS
 	}
@@ -202,12 +249,14 @@ func (t *Tokenizer) AddsBOS() bool { return t.addBOS }
 func (t *Tokenizer) AddsEOS() bool { return t.addEOS }
 
 // Lossless reports whether each byte has a token, so that decoding gives back
-// every text that was encoded.
-func (t *Tokenizer) Lossless() bool { return t.lossless }
+// every text that was encoded. Of the algorithms only byte-level BPE can: the
+// others take a text's own "▁" for a space, or normalise.
+func (t *Tokenizer) Lossless() bool { return t.takesAll && t.traits.exact }
 
-// MaxTokenBytes is the length of the longest token's bytes: a text of n bytes
-// has at least n / MaxTokenBytes tokens in a lossless vocabulary. It is at
-// least 1.
+// MaxTokenBytes is the length of the longest token's bytes, or of its spelling
+// where it has "▁" for a space: a text of n bytes has at least n / MaxTokenBytes
+// tokens in a lossless vocabulary, and in a SentencePiece BPE one that has all
+// byte tokens and doesn't normalise. It is at least 1.
 func (t *Tokenizer) MaxTokenBytes() int { return t.maxTokenBytes }
 
 // IsEndOfGeneration reports whether a model that generates the token has

@@ -3,6 +3,8 @@ package tokenizer
 import (
 	"fmt"
 	"math"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
 )
 
 // ID is a token's number, its row in the model's embedding.
@@ -56,14 +58,28 @@ type Vocab struct {
 
 	Tokens List[string]
 	Types  List[int64]   // a [TokenType] each; nil: all Normal
-	Scores List[float64] // of SentencePiece vocabularies
+	Scores List[float64] // a number each, of SentencePiece vocabularies
 	Merges List[string]  // "left right", the earliest merged first
 
 	BOS, EOS, EOT, EOM ID // or None
 
+	// What stands for text without a token, what BERT puts before and after a
+	// text, and what fills and hides places of a batch; or None.
+	Unknown, CLS, SEP, Pad, Mask ID
+
 	// Whether Encode adds BOS and EOS, and puts a space before text; nil leaves
 	// it to the algorithm.
 	AddBOS, AddEOS, AddSpacePrefix *bool
+
+	// RemoveExtraSpaces, of SentencePiece vocabularies: spaces at the ends of a
+	// text go, and of others that follow each other all but one. nil: false.
+	RemoveExtraSpaces *bool
+	// Charsmap, of SentencePiece vocabularies, are the bytes of the table that
+	// text is normalised with first.
+	Charsmap List[int64]
+	// Lowercase and StripAccents, of WordPiece vocabularies: letters become
+	// small, and marks on them go. nil: true, and what Lowercase is.
+	Lowercase, StripAccents *bool
 }
 
 // ReadVocab collects the vocabulary from GGUF's metadata keys.
@@ -88,10 +104,17 @@ func ReadVocab(src Source) (*Vocab, error) {
 	if v.Merges, ok = src.Strings(prefix + "merges"); !ok {
 		v.Merges = nil
 	}
+	if v.Charsmap, ok = src.Ints(prefix + "precompiled_charsmap"); !ok {
+		v.Charsmap = nil
+	}
 	for _, id := range []struct {
 		key string
 		at  *ID
-	}{{"bos", &v.BOS}, {"eos", &v.EOS}, {"eot", &v.EOT}, {"eom", &v.EOM}} {
+	}{
+		{"bos", &v.BOS}, {"eos", &v.EOS}, {"eot", &v.EOT}, {"eom", &v.EOM}, {"unknown", &v.Unknown}, {"cls", &v.CLS},
+		{"seperator", &v.SEP}, // as GGUF spells it
+		{"padding", &v.Pad}, {"mask", &v.Mask},
+	} {
 		*id.at = None
 		u, ok := src.Uint(prefix + id.key + "_token_id")
 		if ok && u > math.MaxInt32 {
@@ -104,7 +127,14 @@ func ReadVocab(src Source) (*Vocab, error) {
 	for _, flag := range []struct {
 		key string
 		at  **bool
-	}{{"add_bos_token", &v.AddBOS}, {"add_eos_token", &v.AddEOS}, {"add_space_prefix", &v.AddSpacePrefix}} {
+	}{
+		{"add_bos_token", &v.AddBOS},
+		{"add_eos_token", &v.AddEOS},
+		{"add_space_prefix", &v.AddSpacePrefix},
+		{"remove_extra_whitespaces", &v.RemoveExtraSpaces},
+		{"normalizer.lowercase", &v.Lowercase},
+		{"normalizer.strip_accents", &v.StripAccents},
+	} {
 		if b, ok := src.Bool(prefix + flag.key); ok {
 			*flag.at = &b
 		}
@@ -132,4 +162,47 @@ func (v *Vocab) tokenKinds(n int) ([]TokenType, error) {
 		kinds[i] = TokenType(k)
 	}
 	return kinds, nil
+}
+
+// tokenScores copies the scores, which must be one number for each of n tokens.
+func (v *Vocab) tokenScores(n int, lease *budget.Lease) ([]float32, error) {
+	if v.Scores == nil {
+		return nil, fmt.Errorf("%w: tokenizer.ggml.scores is missing or not a list of numbers", ErrVocabulary)
+	}
+	if v.Scores.Len() != n {
+		return nil, fmt.Errorf("%w: %d scores for %d tokens", ErrVocabulary, v.Scores.Len(), n)
+	}
+	if err := lease.ReserveItems(budget.Vocabulary, uint64(n), 4); err != nil {
+		return nil, err
+	}
+	scores := make([]float32, n)
+	for i := range scores {
+		s := float32(v.Scores.At(i))
+		if math.IsNaN(float64(s)) || math.IsInf(float64(s), 0) {
+			return nil, fmt.Errorf("%w: token %d has the score %v", ErrVocabulary, i, v.Scores.At(i))
+		}
+		scores[i] = s
+	}
+	return scores, nil
+}
+
+// isText reports whether ordinary text may become a token of this type.
+func (k TokenType) isText() bool {
+	return k == Normal || k == UserDefined || k == Undefined
+}
+
+// checkIDs finds the named tokens within the n of the vocabulary.
+func (v *Vocab) checkIDs(n int) error {
+	for _, e := range []struct {
+		name string
+		id   ID
+	}{
+		{"bos", v.BOS}, {"eos", v.EOS}, {"eot", v.EOT}, {"eom", v.EOM}, {"unknown", v.Unknown}, {"cls", v.CLS},
+		{"separator", v.SEP}, {"padding", v.Pad}, {"mask", v.Mask},
+	} {
+		if e.id != None && (e.id < 0 || int(e.id) >= n) {
+			return fmt.Errorf("%w: the %s token is %d of %d", ErrVocabulary, e.name, e.id, n)
+		}
+	}
+	return nil
 }
