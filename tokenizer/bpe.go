@@ -89,7 +89,12 @@ func (b *bytePairs) spelled(id ID) bool {
 	return true
 }
 
-func (b *bytePairs) encode(w *work, text string, _ bool) error {
+func (b *bytePairs) encode(w *work, text string, _ bool) (err error) {
+	if b.pre.nfc {
+		if text, err = composed(w, text); err != nil {
+			return err
+		}
+	}
 	return cut(w, text, b.pre.stages, b)
 }
 
@@ -126,7 +131,9 @@ func (b *bytePairs) appendBytes(dst []byte, id ID) []byte {
 
 func (b *bytePairs) takes(c byte) bool { return b.bytes[c] != None }
 
-func (b *bytePairs) traits() traits { return traits{addBOS: b.pre.addBOS, exact: true, bounded: true} }
+func (b *bytePairs) traits() traits {
+	return traits{addBOS: b.pre.addBOS, exact: !b.pre.nfc, bounded: !b.pre.nfc}
+}
 
 // pairs is the list of merges as an open addressing table from two tokens to
 // the merge's rank, about 40 bytes a merge.

@@ -22,8 +22,7 @@
 // A name that the tables don't hold is refused with [ErrUnsupported], and so is
 // a byte-level vocabulary that doesn't say how to cut (no name, or "default"):
 // llama.cpp warns and uses a rule of its own there, which gives many models
-// other ids than they were trained on. Rules of models that normalise text
-// first (Unicode NFC: qwen2, command-r) aren't in the table.
+// other ids than they were trained on.
 //
 // Some vocabularies have no token for some bytes. Those bytes vanish from the
 // ids, as they do in Hugging Face's tokenizers; [Tokenizer.Lossless] tells.

@@ -16,6 +16,8 @@ type preTokenizer struct {
 	whole bool
 	// addBOS: Encode adds BOS where the file doesn't say.
 	addBOS bool
+	// nfc: text is brought into Unicode's normalisation form C first.
+	nfc bool
 }
 
 // stage cuts a text at both ends of each match of a pattern. What lies between
@@ -98,6 +100,7 @@ type rule struct {
 	Split []string
 	Whole bool
 	BOS   bool
+	NFC   bool
 }
 
 // preTokenizers is the rule for each name.
@@ -117,7 +120,7 @@ var preTokenizers = sync.OnceValue(func() map[string]func() (preTokenizer, error
 })
 
 func (r rule) compile() (preTokenizer, error) {
-	pre := preTokenizer{whole: r.Whole, addBOS: r.BOS}
+	pre := preTokenizer{whole: r.Whole, addBOS: r.BOS, nfc: r.NFC}
 	for _, text := range r.Split {
 		if text == "threes" {
 			pre.stages = append(pre.stages, stage{threes: true})

@@ -19,7 +19,7 @@ import re
 import sys
 
 from gguf import GGUFReader
-from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 
 def field(reader, name):
@@ -75,6 +75,8 @@ def tokenizer(path, pre, special):
     t = Tokenizer(models.BPE({s: i for i, s in enumerate(tokens)}, [tuple(m.split(" ")) for m in field(r, "merges")],
                              ignore_merges=RULES[pre].get("whole", False)))
     t.pre_tokenizer = pre_tokenizer(pre)
+    if RULES[pre].get("nfc"):
+        t.normalizer = normalizers.NFC()
     if special:
         t.add_special_tokens([AddedToken(tokens[i], special=True, normalized=False) for i, k in enumerate(types) if k == 3])
     return t
