@@ -95,6 +95,9 @@ func (b *bytePairs) encode(w *work, text string, _ bool) (err error) {
 			return err
 		}
 	}
+	if all := parts(text); all != nil {
+		return b.encodeParts(w, text, all)
+	}
 	return cut(w, text, b.pre.stages, b)
 }
 

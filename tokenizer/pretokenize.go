@@ -46,21 +46,28 @@ func cut(w *work, text string, stages []stage, enc encoder) error {
 		return cutThrees(w, text, next, enc)
 	}
 	for len(text) > 0 {
-		start, end := s.pattern.find(w, text)
-		for _, piece := range [...]string{text[:start], text[start:end]} {
-			if piece == "" {
-				continue
-			}
-			if err := cut(w, piece, next, enc); err != nil {
-				return err
-			}
-		}
-		if err := w.spend(1); err != nil {
+		n, err := cutFirst(w, text, stages, enc)
+		if err != nil {
 			return err
 		}
-		text = text[end:]
+		text = text[n:]
 	}
 	return nil
+}
+
+// cutFirst cuts off the pieces up to the end of the first match of a pattern, and
+// returns their length.
+func cutFirst(w *work, text string, stages []stage, enc encoder) (n int, err error) {
+	start, end := stages[0].pattern.find(w, text)
+	for _, piece := range [...]string{text[:start], text[start:end]} {
+		if piece == "" {
+			continue
+		}
+		if err := cut(w, piece, stages[1:], enc); err != nil {
+			return 0, err
+		}
+	}
+	return end, w.spend(1)
 }
 
 func cutThrees(w *work, text string, next []stage, enc encoder) error {
