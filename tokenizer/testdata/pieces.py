@@ -7,6 +7,7 @@ Needs the packages gguf, tokenizers and sentencepiece (with protobuf).
   pieces.py llamacpp FILE.gguf OUT.cases.json                 llama.cpp's own cases, beside FILE.gguf
   pieces.py cases FILE OUT.cases.json TEXTS.json              a list of texts
   pieces.py fuzz  FILE OUT.cases.json COUNT SEED              random texts
+  pieces.py unicode OUT.json.gz                               what BertNormalizer and BertPreTokenizer do to each character
 
 The references: for a .model SentencePiece; for a .gguf of the model "bert" Hugging Face's tokenizers; for one of the
 model "llama" both, and a text that they take differently is left out and counted. Ids of SentencePiece's unigram are
@@ -193,11 +194,48 @@ def train(text, out, size, *options):
                                    num_threads=1, **dict(o.split("=") for o in options))
 
 
+def write_unicode(out):
+    bert = lambda **on: normalizers.BertNormalizer(**{k: k in on for k in (
+        "clean_text", "handle_chinese_chars", "strip_accents", "lowercase")}).normalize_str
+    clean, chinese, strip, lower = bert(clean_text=1), bert(handle_chinese_chars=1), bert(strip_accents=1), bert(lowercase=1)
+    words = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    ranges = {name: [] for name in ("removed", "space", "ideograph", "punctuation", "blank")}
+    maps = {"strip": {}, "lower": {}}
+
+    def add(name, c):
+        r = ranges[name]
+        if r and r[-1][1] == c - 1:
+            r[-1][1] = c
+        else:
+            r.append([c, c])
+
+    for c in range(0x110000):
+        if 0xd800 <= c < 0xe000:
+            continue
+        s = chr(c)
+        cleaned = clean("x" + s + "y")
+        if cleaned in ("xy", "x y"):
+            add({"xy": "removed", "x y": "space"}[cleaned], c)
+            continue
+        if chinese(s) != s:
+            add("ideograph", c)
+        if (n := len(words("x" + s + "y"))) > 1:
+            add({3: "punctuation", 2: "blank"}[n], c)
+        for name, f in ("strip", strip), ("lower", lower):
+            if f(s) != s and not 0xac00 <= c < 0xd7a4:
+                maps[name][s] = f(s)
+    with open(out, "wb") as f:
+        text = json.dumps({**ranges, **maps}, ensure_ascii=False, separators=(",", ":"))
+        f.write(gzip.compress(text.encode(), 9, mtime=0))
+
+
 def main(command, path, *args):
     if command == "vocab":
         write_vocab(path, *args)
     elif command == "train":
         train(path, *args)
+    elif command == "unicode":
+        write_unicode(path)
     elif command == "llamacpp":
         llamacpp(path, *args)
     elif command == "cases":
