@@ -207,8 +207,9 @@ func TestReadPieces(t *testing.T) {
 	const p = "tokenizer.ggml."
 	src := metadata{
 		p + "model": "t5", p + "tokens": List[string](list[string]{"a"}), p + "scores": List[float64](list[float64]{-1}),
-		p + "unknown_token_id": uint64(2), p + "seperator_token_id": uint64(3), p + "cls_token_id": uint64(4),
-		p + "padding_token_id": uint64(5), p + "mask_token_id": uint64(6), p + "add_space_prefix": true,
+		p + "unknown_token_id": uint64(2), p + "cls_token_id": uint64(4),
+		p + "seperator_token_id": uint64(3), //nolint:misspell // as GGUF spells it
+		p + "padding_token_id":   uint64(5), p + "mask_token_id": uint64(6), p + "add_space_prefix": true,
 		p + "remove_extra_whitespaces": true, p + "normalizer.lowercase": false, p + "normalizer.strip_accents": true,
 		p + "precompiled_charsmap": List[int64](list[int64]{1}),
 	}
