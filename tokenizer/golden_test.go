@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"compress/gzip"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,8 +31,7 @@ type list[T any] []T
 func (l list[T]) Len() int   { return len(l) }
 func (l list[T]) At(i int) T { return l[i] }
 
-// readVocab reads a vocabulary in the form that testdata/README.md describes.
-func readVocab(t testing.TB, path string) *Vocab {
+func readGzip(t testing.TB, path string) []byte {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
@@ -42,6 +42,16 @@ func readVocab(t testing.TB, path string) *Vocab {
 	if err != nil {
 		t.Fatal(err)
 	}
+	data, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// readVocab reads a vocabulary in the form that testdata/README.md describes.
+func readVocab(t testing.TB, path string) *Vocab {
+	t.Helper()
 	var file struct {
 		Model, Pre string
 		Tokens     []string
@@ -53,12 +63,12 @@ func readVocab(t testing.TB, path string) *Vocab {
 		Scores       list[float64]
 		Unknown      *ID
 		CLS, SEP     *ID
-		Charsmap     []byte
+		Charsmap     string
 		SpacePrefix  *bool `json:"add_space_prefix"`
 		RemoveSpaces *bool `json:"remove_extra_whitespaces"`
 	}
 	file.BOS, file.EOS = None, None
-	if err := json.NewDecoder(z).Decode(&file); err != nil {
+	if err := json.Unmarshal(readGzip(t, path), &file); err != nil {
 		t.Fatal(err)
 	}
 	types := make([]int64, len(file.Tokens))
@@ -89,8 +99,8 @@ func readVocab(t testing.TB, path string) *Vocab {
 	if file.Scores != nil {
 		v.Scores = file.Scores
 	}
-	if file.Charsmap != nil {
-		v.Charsmap = byteList(file.Charsmap)
+	if file.Charsmap != "" {
+		v.Charsmap = byteList(readGzip(t, filepath.Join(filepath.Dir(path), file.Charsmap)))
 	}
 	return v
 }

@@ -111,9 +111,15 @@ func ReadVocab(src Source) (*Vocab, error) {
 		key string
 		at  *ID
 	}{
-		{"bos", &v.BOS}, {"eos", &v.EOS}, {"eot", &v.EOT}, {"eom", &v.EOM}, {"unknown", &v.Unknown}, {"cls", &v.CLS},
-		{"seperator", &v.SEP}, // as GGUF spells it
-		{"padding", &v.Pad}, {"mask", &v.Mask},
+		{"bos", &v.BOS},
+		{"eos", &v.EOS},
+		{"eot", &v.EOT},
+		{"eom", &v.EOM},
+		{"unknown", &v.Unknown},
+		{"cls", &v.CLS},
+		{"seperator", &v.SEP}, //nolint:misspell // as GGUF spells it
+		{"padding", &v.Pad},
+		{"mask", &v.Mask},
 	} {
 		*id.at = None
 		u, ok := src.Uint(prefix + id.key + "_token_id")
@@ -197,8 +203,15 @@ func (v *Vocab) checkIDs(n int) error {
 		name string
 		id   ID
 	}{
-		{"bos", v.BOS}, {"eos", v.EOS}, {"eot", v.EOT}, {"eom", v.EOM}, {"unknown", v.Unknown}, {"cls", v.CLS},
-		{"separator", v.SEP}, {"padding", v.Pad}, {"mask", v.Mask},
+		{"bos", v.BOS},
+		{"eos", v.EOS},
+		{"eot", v.EOT},
+		{"eom", v.EOM},
+		{"unknown", v.Unknown},
+		{"cls", v.CLS},
+		{"separator", v.SEP},
+		{"padding", v.Pad},
+		{"mask", v.Mask},
 	} {
 		if e.id != None && (e.id < 0 || int(e.id) >= n) {
 			return fmt.Errorf("%w: the %s token is %d of %d", ErrVocabulary, e.name, e.id, n)

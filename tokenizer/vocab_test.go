@@ -200,6 +200,9 @@ func FuzzNew(f *testing.F) {
 	f.Add([]byte("gpt2\x00gpt-2\x00a b\x00ab c\x00\x00ab\x00abc\x00<s>\x00"), "abc<s>", uint32(1))
 	f.Add([]byte("gpt2\x00llama-bpe\x00\x00Ġ\x00\x00"), "  x", uint32(0xffffffff))
 	f.Add([]byte("gpt2\x00smollm\x00a a\x00a a\x00\x00aa\x00"), "aaaa", uint32(3<<8))
+	f.Add([]byte("llama\x00\x00\x00▁a\x00<0x0A>\x00▁\x00ab\x00b"), " ab  b", uint32(8))
+	f.Add([]byte("t5\x00\x00\x00▁a\x00\xff\x00▁\x00ab\x00b"), " ab  \xff", uint32(16))
+	f.Add([]byte("bert\x00\x00\x00[UNK]\x00▁a\x00b\x00▁!"), "Ab!É", uint32(1<<8))
 	f.Fuzz(func(t *testing.T, data []byte, text string, flags uint32) {
 		fields := strings.Split(string(data), "\x00")
 		take := func() string {
@@ -229,6 +232,16 @@ func FuzzNew(f *testing.F) {
 			}
 		}
 		v.Merges, v.Tokens, v.Types = merges, tokens, types
+		scores := make(list[float64], len(tokens))
+		for i := range scores {
+			scores[i] = -float64((uint32(i) * (flags | 1)) % 17)
+		}
+		prefix, extra := flags&8 != 0, flags&16 != 0
+		v.Scores, v.RemoveExtraSpaces, v.Unknown = scores, &extra, ID(flags>>16&0xff)-1
+		v.CLS, v.SEP, v.Pad, v.Mask = ID(flags>>8&0xf)-1, None, None, None
+		if v.Model == "llama" || v.Model == "t5" {
+			v.AddSpacePrefix = &prefix
+		}
 		lease := budget.New(1 << 24).Lease()
 		defer lease.Close()
 		tok, err := FromVocab(v, lease)

@@ -61,11 +61,11 @@ func (p *wordPieces) encode(w *work, text string, _ bool) error {
 			return err
 		}
 		var err error
-		switch k := bertRune(r); {
-		case k == bertRemoved:
-		case k == bertSpace:
+		switch bertRune(r) {
+		case bertRemoved:
+		case bertSpace:
 			err = word.end()
-		case k == bertIdeograph:
+		case bertIdeograph:
 			if err = word.end(); err == nil {
 				if err = p.letter(&word, text[:n], r); err == nil {
 					err = word.end()

@@ -7,17 +7,19 @@ Needs the packages gguf, tokenizers and sentencepiece (with protobuf).
   pieces.py llamacpp FILE.gguf OUT.cases.json                 llama.cpp's own cases, beside FILE.gguf
   pieces.py cases FILE OUT.cases.json TEXTS.json              a list of texts
   pieces.py fuzz  FILE OUT.cases.json COUNT SEED              random texts
+  pieces.py unicode OUT.json.gz                               what BertNormalizer and BertPreTokenizer do to each character
 
 The references: for a .model SentencePiece; for a .gguf of the model "bert" Hugging Face's tokenizers; for one of the
 model "llama" both, and a text that they take differently is left out and counted. Ids of SentencePiece's unigram are
 left out where its float32 sums, not the scores, chose between two ways; they are counted too.
 """
 
-import base64
 import gzip
 import json
+import os
 import random
 import sys
+import zlib
 
 from gguf import GGUFReader
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -38,7 +40,7 @@ def read(path):
     v = {"model": field("model"), "tokens": field("tokens"), "types": field("token_type"), "scores": field("scores"),
          "add_space_prefix": field("add_space_prefix"), "remove_extra_whitespaces": field("remove_extra_whitespaces")}
     if (charsmap := field("precompiled_charsmap")) is not None:
-        v["charsmap"] = base64.b64encode(bytes(c & 255 for c in charsmap)).decode()
+        v["charsmap"] = bytes(c & 255 for c in charsmap)
     for name in "bos", "eos", "unknown", "cls", "padding", "mask":
         v[name] = field(name + "_token_id")
     v["sep"] = field("seperator_token_id")
@@ -56,7 +58,7 @@ def read_model(path):
         "scores": [p.score for p in m.pieces], "bos": none(m.trainer_spec.bos_id), "eos": none(m.trainer_spec.eos_id),
         "unknown": m.trainer_spec.unk_id, "add_space_prefix": m.normalizer_spec.add_dummy_prefix,
         "remove_extra_whitespaces": m.normalizer_spec.remove_extra_whitespaces,
-        "charsmap": base64.b64encode(m.normalizer_spec.precompiled_charsmap).decode() or None,
+        "charsmap": m.normalizer_spec.precompiled_charsmap or None,
     }
 
 
@@ -64,6 +66,11 @@ def write_vocab(path, out):
     v = read(path)
     v["types"] = {i: t for i, t in enumerate(v["types"]) if t != NORMAL}
     v = {k: x for k, x in v.items() if x is not None}
+    if "charsmap" in v:
+        name = "%08x.charsmap.gz" % zlib.crc32(v["charsmap"])
+        with open(os.path.join(os.path.dirname(out), name), "wb") as f:
+            f.write(gzip.compress(v["charsmap"], 9, mtime=0))
+        v["charsmap"] = name
     text = json.dumps(v, ensure_ascii=False, separators=(",", ":"))
     with open(out, "wb") as f:
         f.write(gzip.compress(text.encode(), 9, mtime=0))
@@ -95,40 +102,37 @@ def pairs(v):
 
 
 def sentencepiece(v):
-    """SentencePiece with the BPE vocabulary of a GGUF file."""
+    """SentencePiece with the vocabulary of a GGUF file."""
     m = pb.ModelProto()
-    for s, score, kind in zip(v["tokens"], v["scores"], v["types"]):
-        m.pieces.add(piece=s, score=score, type=kind)
-    m.trainer_spec.model_type, m.trainer_spec.byte_fallback, m.trainer_spec.vocab_size = 2, True, len(v["tokens"])
-    m.normalizer_spec.name, m.normalizer_spec.remove_extra_whitespaces = "identity", False
-    m.normalizer_spec.add_dummy_prefix = v["add_space_prefix"] is not False
+    for i, (s, score, kind) in enumerate(zip(v["tokens"], v["scores"], v["types"])):
+        m.pieces.add(piece=s, score=score, type=CONTROL if kind == UNKNOWN and i != v["unknown"] else kind)
+    t, n = m.trainer_spec, m.normalizer_spec
+    t.model_type, t.byte_fallback = {"t5": 1, "llama": 2}[v["model"]], BYTE in v["types"]
+    t.vocab_size, t.unk_id = len(v["tokens"]), v["unknown"]
+    n.remove_extra_whitespaces = v["remove_extra_whitespaces"] is True
+    n.add_dummy_prefix = v["add_space_prefix"] is not False
+    n.precompiled_charsmap = v.get("charsmap") or b""
     p = spm.SentencePieceProcessor()
     p.LoadFromSerializedProto(m.SerializeToString())
-    return p.encode
+    return p
 
 
-def unigram(v, path):
-    """SentencePiece, and whether the sum of the scores agrees that no way is better by more than rounding."""
-    p = spm.SentencePieceProcessor(path)
-    vocab = [(s if t in (NORMAL, USER_DEFINED) else "\0%d" % i, sc)
+def unigram(v, p):
+    """SentencePiece, whose sums are float32, and Hugging Face's Viterbi, whose sums are exact, on its normalisation."""
+    vocab = [(s if t in (NORMAL, USER_DEFINED) else "\0" * 9 + str(i), sc)
              for i, (s, t, sc) in enumerate(zip(v["tokens"], v["types"], v["scores"]))]
     t = Tokenizer(models.Unigram(vocab, unk_id=v["unknown"], byte_fallback=False))
-    lost = min(sc for sc, k in zip(v["scores"], v["types"]) if k == NORMAL) - 10
     fallback = BYTE in v["types"]
     first = v["tokens"].index("<0x00>") if fallback else None
 
     def exact(text):
-        # Hugging Face's Viterbi, whose sums are exact, on SentencePiece's normalisation.
         norm = p.normalize(text)
-        out, total = [], 0
+        out = []
         for tok in t.encode(norm).tokens if norm else []:
             i = t.token_to_id(tok)
             if i is not None and i != v["unknown"]:
                 out.append(i)
-                total += v["scores"][i]
-                continue
-            total += lost * len(tok)
-            if fallback:
+            elif fallback:
                 out += [first + c for c in tok.encode()]
             elif not out or out[-1] != v["unknown"]:
                 out.append(v["unknown"])
@@ -140,9 +144,10 @@ def references(path):
     v = read(path)
     if v["model"] == "bert":
         return [bert(v)]
-    if v["model"] == "llama":
-        return [sentencepiece(v), pairs(v)]
-    return list(unigram(v, path))
+    p = spm.SentencePieceProcessor(path) if path.endswith(".model") else sentencepiece(v)
+    if v["model"] == "t5":
+        return list(unigram(v, p))
+    return [p.encode] if path.endswith(".model") else [p.encode, pairs(v)]
 
 
 def write_cases(path, out, texts):
@@ -189,11 +194,48 @@ def train(text, out, size, *options):
                                    num_threads=1, **dict(o.split("=") for o in options))
 
 
+def write_unicode(out):
+    bert = lambda **on: normalizers.BertNormalizer(**{k: k in on for k in (
+        "clean_text", "handle_chinese_chars", "strip_accents", "lowercase")}).normalize_str
+    clean, chinese, strip, lower = bert(clean_text=1), bert(handle_chinese_chars=1), bert(strip_accents=1), bert(lowercase=1)
+    words = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    ranges = {name: [] for name in ("removed", "space", "ideograph", "punctuation", "blank")}
+    maps = {"strip": {}, "lower": {}}
+
+    def add(name, c):
+        r = ranges[name]
+        if r and r[-1][1] == c - 1:
+            r[-1][1] = c
+        else:
+            r.append([c, c])
+
+    for c in range(0x110000):
+        if 0xd800 <= c < 0xe000:
+            continue
+        s = chr(c)
+        cleaned = clean("x" + s + "y")
+        if cleaned in ("xy", "x y"):
+            add({"xy": "removed", "x y": "space"}[cleaned], c)
+            continue
+        if chinese(s) != s:
+            add("ideograph", c)
+        if (n := len(words("x" + s + "y"))) > 1:
+            add({3: "punctuation", 2: "blank"}[n], c)
+        for name, f in ("strip", strip), ("lower", lower):
+            if f(s) != s and not 0xac00 <= c < 0xd7a4:
+                maps[name][s] = f(s)
+    with open(out, "wb") as f:
+        text = json.dumps({**ranges, **maps}, ensure_ascii=False, separators=(",", ":"))
+        f.write(gzip.compress(text.encode(), 9, mtime=0))
+
+
 def main(command, path, *args):
     if command == "vocab":
         write_vocab(path, *args)
     elif command == "train":
         train(path, *args)
+    elif command == "unicode":
+        write_unicode(path)
     elif command == "llamacpp":
         llamacpp(path, *args)
     elif command == "cases":
