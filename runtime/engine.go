@@ -418,6 +418,9 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 		var ended bool
 		var err error
 		if s.score != nil {
+			if s.writer.Ended() {
+				return // of a large vocabulary, all rows of a step take a while
+			}
 			err = s.score.add(s.prompt, first+i, logits)
 			ended = err != nil || first+i+1 == len(s.prompt)
 		} else {

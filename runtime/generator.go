@@ -75,6 +75,10 @@ type Templater interface {
 // ScoreOptions say what a [Scorer] returns.
 type ScoreOptions struct {
 	Top int // how many of the last position's highest logits to return, at most 1000
+	// From is the index of the first token after which logits are computed, in
+	// [0, number of tokens). Those before it are context only and cost no
+	// output head. 0, the default, scores all.
+	From int
 }
 
 // TokenLogit is a token and its logit, the model's unnormalised log-probability.
@@ -85,10 +89,11 @@ type TokenLogit struct {
 
 // Score is what a model thinks of a given text.
 type Score struct {
-	// Logprobs has, for each token but the first, its natural
-	// log-probability given those before it: one less than the tokens.
+	// Logprobs has, for each token after [ScoreOptions.From], its natural
+	// log-probability given all tokens before it: one less than Argmax.
 	Logprobs []float64
-	// Argmax has, for each token, the likeliest token after it.
+	// Argmax has, for each token from [ScoreOptions.From] on, the likeliest
+	// token after it.
 	Argmax []int32
 	// Top has the highest logits after the last token, highest first.
 	Top []TokenLogit
@@ -97,7 +102,9 @@ type Score struct {
 // Scorer is the capability to compute logits for given tokens.
 type Scorer interface {
 	// Score evaluates the tokens, which must be at least one and fit the
-	// context.
+	// context. They are taken as they are, without a BOS before them, and the
+	// result depends on no earlier call. Logits are computed a few positions at
+	// a time, so that memory grows with the tokens alone.
 	Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*Score, error)
 }
 

@@ -211,18 +211,21 @@ func (m *Model) Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*S
 		return nil, &Error{Code: CodeContextLength, Field: "tokens", Err: &ContextLengthError{Prompt: len(tokens), Limit: m.info.ContextLength}}
 	case opt.Top < 0 || opt.Top > maxScoreTop:
 		return nil, invalid("top", "top is %d, it must lie in [0, %d]", opt.Top, maxScoreTop)
+	case opt.From < 0 || opt.From >= len(tokens):
+		return nil, invalid("from", "from is %d, it must lie in [0, %d]", opt.From, len(tokens)-1)
 	}
 	if err := needContext(ctx); err != nil {
 		return nil, err
 	}
-	s := &sequence{started: time.Now(), lease: m.budget.Lease(), score: &scoreRun{top: opt.Top}}
+	s := &sequence{started: time.Now(), lease: m.budget.Lease(), score: &scoreRun{top: opt.Top, from: opt.From}}
 	err := NewError(CodeResourceExhausted, s.lease.ReserveItems(budget.Request, uint64(len(tokens)), 4+4+8))
 	if err == nil {
 		s.prompt = slices.Clone(tokens) // the caller may reuse its own
 		err = m.checkTokens(s.prompt)
 	}
 	if err == nil {
-		s.score.result = Score{Argmax: make([]int32, 0, len(tokens)), Logprobs: make([]float64, 0, len(tokens))}
+		n := len(tokens) - opt.From
+		s.score.result = Score{Argmax: make([]int32, 0, n), Logprobs: make([]float64, 0, n)}
 		err = m.engine.submit(ctx, s)
 	}
 	if err != nil {

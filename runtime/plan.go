@@ -47,9 +47,9 @@ func (e *engine) plan(now time.Time) bool {
 		case n == 0:
 			continue
 		case s.score != nil:
-			s.planned = min(n, 1+spare)
-			rows = s.planned
-			spare -= rows - 1
+			s.planned = min(n, s.score.most(s.done, 1+spare))
+			rows = s.score.rows(s.done, s.planned)
+			spare -= max(rows-1, 0)
 		case s.done+n == len(s.prompt):
 			rows = 1
 		}
@@ -65,7 +65,7 @@ func (e *engine) share(left, spare int) {
 	wants := func(s *sequence) int {
 		n := len(s.prompt) - s.done
 		if s.score != nil {
-			n = min(n, 1+spare)
+			n = min(n, s.score.most(s.done, 1+spare))
 		}
 		return n
 	}

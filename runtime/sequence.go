@@ -43,8 +43,16 @@ type sequence struct {
 // scoreRun gathers what Score returns.
 type scoreRun struct {
 	top    int
+	from   int // the first position that has logits
 	result Score
 }
+
+// most is how many tokens from position done on can be in one step that has so
+// many rows of logits: those before from need none.
+func (r *scoreRun) most(done, rows int) int { return max(r.from-done, 0) + rows }
+
+// rows is how many of n tokens from position done on need logits: the last ones.
+func (r *scoreRun) rows(done, n int) int { return min(max(done+n-r.from, 0), n) }
 
 // prefilling reports whether tokens of the prompt are still to be computed.
 func (s *sequence) prefilling() bool { return s.done < len(s.prompt) }

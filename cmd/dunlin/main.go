@@ -20,14 +20,15 @@ const exitInterrupted = 130
 
 // commands is the command line.
 type commands struct {
-	Run      runCmd      `cmd:"" help:"Answer a prompt."`
-	Serve    serveCmd    `cmd:"" help:"Serve models over OpenAI's HTTP API."`
-	Pull     pullCmd     `cmd:"" help:"Fetch a model of the catalogue into the cache and print its path."`
-	Inspect  inspectCmd  `cmd:"" help:"Show a model file's metadata and tensors."`
-	Tokenize tokenizeCmd `cmd:"" help:"Show the tokens of a text."`
-	Logits   logitsCmd   `cmd:"" help:"Show what a model thinks of a text."`
-	Bench    benchCmd    `cmd:"" help:"Measure a model's speed."`
-	Version  versionCmd  `cmd:"" help:"Print the version."`
+	Run        runCmd        `cmd:"" help:"Answer a prompt."`
+	Serve      serveCmd      `cmd:"" help:"Serve models over OpenAI's HTTP API."`
+	Pull       pullCmd       `cmd:"" help:"Fetch a model of the catalogue into the cache and print its path."`
+	Inspect    inspectCmd    `cmd:"" help:"Show a model file's metadata and tensors."`
+	Tokenize   tokenizeCmd   `cmd:"" help:"Show the tokens of a text."`
+	Logits     logitsCmd     `cmd:"" help:"Show what a model thinks of a text."`
+	Perplexity perplexityCmd `cmd:"" help:"Measure how well a model predicts a text."`
+	Bench      benchCmd      `cmd:"" help:"Measure a model's speed."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
 
 // stdio is what a command reads and writes.

@@ -11,7 +11,7 @@ import (
 	"github.com/dunlin-go/dunlin/runtime"
 )
 
-// maxInputBytes bounds what is read from standard input.
+// maxInputBytes bounds what is read from standard input or a text file.
 const maxInputBytes = 64 << 20
 
 // engineFlags say how models are loaded, and with how many threads.
@@ -22,7 +22,12 @@ type engineFlags struct {
 
 // modelFlags say how models are loaded.
 type modelFlags struct {
-	Context     int         `short:"c" placeholder:"N" help:"Most tokens of prompt and answer together (default: what the model was trained on)."`
+	Context int `short:"c" placeholder:"N" help:"Most tokens of prompt and answer together (default: what the model was trained on)."`
+	computeFlags
+}
+
+// computeFlags say how models are loaded whose context a command sets itself.
+type computeFlags struct {
 	MemoryLimit byteSize    `placeholder:"SIZE" help:"Most memory besides the mapped weights, such as 512MiB (default: half of what the process may use)."`
 	Activations activations `enum:"int8,f32" default:"int8" placeholder:"FORMAT" help:"Format of activations: int8, or f32 for the slow reference."`
 }
@@ -39,14 +44,18 @@ func (f *engineFlags) load(ctx context.Context, model string, opts ...runtime.Op
 }
 
 func (f *modelFlags) load(ctx context.Context, model string, opts ...runtime.Option) (*runtime.Model, error) {
+	if f.Context != 0 {
+		opts = append(opts, runtime.WithContextLength(f.Context))
+	}
+	return f.computeFlags.load(ctx, model, opts...)
+}
+
+func (f *computeFlags) load(ctx context.Context, model string, opts ...runtime.Option) (*runtime.Model, error) {
 	path, err := hub.Resolve(model)
 	if err != nil {
 		return nil, err
 	}
 	opts = append(opts, runtime.WithID(hub.ID(model)))
-	if f.Context != 0 {
-		opts = append(opts, runtime.WithContextLength(f.Context))
-	}
 	if f.MemoryLimit != 0 {
 		opts = append(opts, runtime.WithMemoryLimit(int64(f.MemoryLimit)))
 	}
@@ -75,16 +84,22 @@ func (s *stdio) text(ctx context.Context, arg string) (string, error) {
 	return s.readAll(ctx)
 }
 
-// readAll reads standard input, byte for byte. A read can't be interrupted: one
-// that waits when the context ends is left behind, and the process ends.
+// readAll reads standard input, byte for byte.
 func (s *stdio) readAll(ctx context.Context) (string, error) {
+	return readAll(ctx, s.in, "standard input")
+}
+
+// readAll reads at most maxInputBytes of r, which errors call name. A read can't
+// be interrupted: one that waits when the context ends is left behind, and the
+// process ends.
+func readAll(ctx context.Context, r io.Reader, name string) (string, error) {
 	type result struct {
 		data []byte
 		err  error
 	}
 	done := make(chan result, 1)
 	go func() {
-		data, err := io.ReadAll(io.LimitReader(s.in, maxInputBytes+1))
+		data, err := io.ReadAll(io.LimitReader(r, maxInputBytes+1))
 		done <- result{data, err}
 	}()
 	select {
@@ -92,7 +107,7 @@ func (s *stdio) readAll(ctx context.Context) (string, error) {
 		return "", ctx.Err()
 	case r := <-done:
 		if r.err == nil && len(r.data) > maxInputBytes {
-			r.err = fmt.Errorf("standard input has more than %d bytes", maxInputBytes)
+			r.err = fmt.Errorf("%s has more than %d bytes", name, maxInputBytes)
 		}
 		return string(r.data), r.err
 	}
