@@ -65,10 +65,10 @@ func uncomposed(r rune) bool {
 	if r < 0x10000 || r >= 0x11000 && r < 0x12000 || r >= 0x1d100 && r < 0x1d200 || r >= 0x2f800 && r < 0x2fb00 {
 		return lateMarks.has(r)
 	}
-	return marks>>categoryOf(r)&1 == 0 || lateMarks.has(r)
+	return markClasses>>categoryOf(r)&1 == 0 || lateMarks.has(r)
 }
 
-var marks = categoriesNamed("M")
+var markClasses = categoriesNamed("M")
 
 // lateMarks are the marks that Hugging Face's tokenizers leave where they are:
 // they know the combining classes of an older Unicode.
