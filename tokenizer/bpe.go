@@ -28,7 +28,7 @@ func newBytePairs(v *Vocab, x *texts, kinds []TokenType, lease *budget.Lease) (m
 	if v.AddSpacePrefix != nil && *v.AddSpacePrefix {
 		return nil, fmt.Errorf("%w: add_space_prefix with byte-level BPE", ErrUnsupported)
 	}
-	pre, err := preTokenizerFor(v.Pre)
+	pre, err := v.preTokenizer()
 	if err != nil {
 		return nil, err
 	}
@@ -41,38 +41,7 @@ func newBytePairs(v *Vocab, x *texts, kinds []TokenType, lease *budget.Lease) (m
 			b.bytes[c] = None
 		}
 	}
-	if v.Merges == nil {
-		return nil, fmt.Errorf("%w: tokenizer.ggml.merges is missing or not a list of strings", ErrVocabulary)
-	}
-	if n := v.Merges.Len(); n > maxTokens {
-		return nil, fmt.Errorf("%w: %d merges, at most %d are allowed", ErrVocabulary, n, maxTokens)
-	}
-	if err := b.pairs.reserve(v.Merges.Len(), lease); err != nil {
-		return nil, err
-	}
-	for i := range v.Merges.Len() {
-		if err := b.addMerge(v.Merges.At(i)); err != nil {
-			return nil, fmt.Errorf("merge %d: %w", i, err)
-		}
-	}
-	return b, nil
-}
-
-func (b *bytePairs) addMerge(merge string) error {
-	l, r, ok := strings.Cut(merge, " ")
-	if !ok || l == "" || r == "" || strings.Contains(r, " ") {
-		return fmt.Errorf("%w: %s isn't two tokens with a space between them", ErrVocabulary, quote(merge))
-	}
-	left, right, merged := b.texts.lookup(l), b.texts.lookup(r), b.texts.lookupPair(l, r)
-	switch {
-	case !b.spelled(left) || !b.spelled(right):
-		return fmt.Errorf("%w: %s names a token that the vocabulary doesn't have", ErrVocabulary, quote(merge))
-	case !b.spelled(merged):
-		return fmt.Errorf("%w: %s makes a token that the vocabulary doesn't have", ErrVocabulary, quote(merge))
-	case !b.pairs.add(left, right, merged):
-		return fmt.Errorf("%w: %s comes twice", ErrVocabulary, quote(merge))
-	}
-	return nil
+	return b, b.pairs.read(v.Merges, x, b.spelled, lease)
 }
 
 // spelled reports whether the token's text is a byte-level spelling, or the
@@ -153,6 +122,43 @@ type pair struct {
 
 // noRank is the rank of two tokens that aren't merged, after all others.
 const noRank = ^uint32(0)
+
+// read takes the merges of a vocabulary; usable says which tokens text may become.
+func (p *pairs) read(merges List[string], x *texts, usable func(ID) bool, lease *budget.Lease) error {
+	if merges == nil {
+		return fmt.Errorf("%w: tokenizer.ggml.merges is missing or not a list of strings", ErrVocabulary)
+	}
+	n := merges.Len()
+	if n > maxTokens {
+		return fmt.Errorf("%w: %d merges, at most %d are allowed", ErrVocabulary, n, maxTokens)
+	}
+	if err := p.reserve(n, lease); err != nil {
+		return err
+	}
+	for i := range n {
+		if err := p.addMerge(merges.At(i), x, usable); err != nil {
+			return fmt.Errorf("merge %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (p *pairs) addMerge(merge string, x *texts, usable func(ID) bool) error {
+	l, r, ok := strings.Cut(merge, " ")
+	if !ok || l == "" || r == "" || strings.Contains(r, " ") {
+		return fmt.Errorf("%w: %s isn't two tokens with a space between them", ErrVocabulary, quote(merge))
+	}
+	left, right, merged := x.lookup(l), x.lookup(r), x.lookupPair(l, r)
+	switch {
+	case !usable(left) || !usable(right):
+		return fmt.Errorf("%w: %s names a token that the vocabulary doesn't have", ErrVocabulary, quote(merge))
+	case !usable(merged):
+		return fmt.Errorf("%w: %s makes a token that the vocabulary doesn't have", ErrVocabulary, quote(merge))
+	case !p.add(left, right, merged):
+		return fmt.Errorf("%w: %s comes twice", ErrVocabulary, quote(merge))
+	}
+	return nil
+}
 
 func (p *pairs) reserve(n int, lease *budget.Lease) error {
 	slots := slotCount(n)

@@ -102,23 +102,36 @@ func cutThrees(w *work, text string, next []stage, enc encoder) error {
 //go:embed pretokenizers.json
 var rules []byte
 
-type rule struct {
+type namedRule struct {
 	Names []string // of tokenizer.ggml.pre
-	Split []string
-	Whole bool
 	BOS   bool
-	NFC   bool
+	Rule
+}
+
+// Rule says how byte-level BPE cuts text, where a vocabulary brings it along.
+type Rule struct {
+	// Split are regular expressions that cut one after the other: at both ends of
+	// each match, in each of the pieces of the one before.
+	Split []string
+	// Whole: a piece that is a token is not merged but taken.
+	Whole bool
+	// NFC brings text into Unicode's normalisation form C first.
+	NFC bool
 }
 
 // preTokenizers is the rule for each name.
 var preTokenizers = sync.OnceValue(func() map[string]func() (preTokenizer, error) {
-	var all []rule
+	var all []namedRule
 	if err := json.Unmarshal(rules, &all); err != nil {
 		panic(err) // the file is a part of the program
 	}
 	byName := make(map[string]func() (preTokenizer, error))
 	for _, r := range all {
-		compiled := sync.OnceValues(r.compile)
+		compiled := sync.OnceValues(func() (preTokenizer, error) {
+			pre, err := r.compile()
+			pre.addBOS = r.BOS
+			return pre, err
+		})
 		for _, name := range r.Names {
 			byName[name] = compiled
 		}
@@ -126,8 +139,8 @@ var preTokenizers = sync.OnceValue(func() map[string]func() (preTokenizer, error
 	return byName
 })
 
-func (r rule) compile() (preTokenizer, error) {
-	pre := preTokenizer{whole: r.Whole, addBOS: r.BOS, nfc: r.NFC}
+func (r Rule) compile() (preTokenizer, error) {
+	pre := preTokenizer{whole: r.Whole, nfc: r.NFC}
 	for _, text := range r.Split {
 		if text == "threes" {
 			pre.stages = append(pre.stages, stage{threes: true})
@@ -140,6 +153,14 @@ func (r rule) compile() (preTokenizer, error) {
 		pre.stages = append(pre.stages, stage{pattern: p})
 	}
 	return pre, nil
+}
+
+// preTokenizer is the vocabulary's own rule, or that of its name.
+func (v *Vocab) preTokenizer() (preTokenizer, error) {
+	if v.Rule != nil {
+		return v.Rule.compile()
+	}
+	return preTokenizerFor(v.Pre)
 }
 
 func preTokenizerFor(name string) (preTokenizer, error) {

@@ -71,7 +71,7 @@ func testPieces(t *testing.T, name string, texts []string, lengths [][]int) {
 
 // TestRules: each rule of the table compiles, and no name has two.
 func TestRules(t *testing.T) {
-	var all []rule
+	var all []namedRule
 	if err := json.Unmarshal(rules, &all); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestPatternMatch(t *testing.T) {
 // its length, also where a match fails at the end of a long run.
 func TestCutGrowth(t *testing.T) {
 	const n = 1 << 15
-	var all []rule
+	var all []namedRule
 	if err := json.Unmarshal(rules, &all); err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func TestPatternBudget(t *testing.T) {
 // FuzzPattern: any pattern is compiled or refused, and finds what it finds in
 // any text within it.
 func FuzzPattern(f *testing.F) {
-	var all []rule
+	var all []namedRule
 	if err := json.Unmarshal(rules, &all); err != nil {
 		f.Fatal(err)
 	}

@@ -29,6 +29,7 @@ const maxPieceBytes = 1024
 // token begins a new text there only for control tokens, here for all.
 type sentence struct {
 	prefix   bool      // a mark goes before the text
+	once     bool      // but not before another
 	collapse bool      // of spaces side by side one stays, at the ends none
 	replace  bool      // a byte that isn't UTF-8 becomes U+FFFD
 	charsmap *charsmap // or nil
@@ -37,6 +38,7 @@ type sentence struct {
 
 func newSentence(v *Vocab, x *texts, kinds []TokenType, lease *budget.Lease) (s sentence, err error) {
 	s.prefix = v.AddSpacePrefix == nil || *v.AddSpacePrefix
+	s.once = v.SpacePrefixOnce
 	s.collapse = v.RemoveExtraSpaces != nil && *v.RemoveExtraSpaces
 	if v.Charsmap != nil {
 		if s.charsmap, err = newCharsmap(v.Charsmap, lease); err != nil {
@@ -63,7 +65,7 @@ func (s *sentence) encode(w *work, text string, start bool, m pieceEncoder) erro
 	w.lost = false
 	w.spelling = w.spelling[:0]
 	last := utf8.RuneError
-	add := start && s.prefix
+	add := start && s.prefix && !(s.once && (strings.HasPrefix(text, " ") || strings.HasPrefix(text, markText)))
 	spaced := s.collapse // what was before is a space, or the beginning
 	for len(text) > 0 {
 		chunk, n := s.next(text)

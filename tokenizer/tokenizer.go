@@ -42,10 +42,11 @@ type algorithm struct {
 
 // models is the algorithm for each name of tokenizer.ggml.model.
 var models = map[string]algorithm{
-	"bert":  {newWordPieces, 101, 102, 100},
-	"gpt2":  {newBytePairs, None, None, None},
-	"llama": {newScoredPairs, 1, 2, 0},
-	"t5":    {newUnigrams, None, 1, 2},
+	"bert":   {newWordPieces, 101, 102, 100},
+	"gemma4": {newCharPairs, None, None, None},
+	"gpt2":   {newBytePairs, None, None, None},
+	"llama":  {newScoredPairs, 1, 2, 0},
+	"t5":     {newUnigrams, None, 1, 2},
 }
 
 // withDefaults is v with the tokens that the file doesn't name.

@@ -55,6 +55,7 @@ type Source interface {
 type Vocab struct {
 	Model string // the algorithm: "gpt2" is byte-level BPE
 	Pre   string // the rule that cuts text into pieces; "" where there is none
+	Rule  *Rule  // stands over Pre; nil where the file only has a name
 
 	Tokens List[string]
 	Types  List[int64]   // a [TokenType] each; nil: all Normal
@@ -70,6 +71,8 @@ type Vocab struct {
 	// Whether Encode adds BOS and EOS, and puts a space before text; nil leaves
 	// it to the algorithm.
 	AddBOS, AddEOS, AddSpacePrefix *bool
+	// SpacePrefixOnce: none is put before a text that begins with one.
+	SpacePrefixOnce bool
 
 	// RemoveExtraSpaces, of SentencePiece vocabularies: spaces at the ends of a
 	// text go, and of others that follow each other all but one. nil: false.

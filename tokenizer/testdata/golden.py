@@ -51,6 +51,9 @@ with open(pathlib.Path(__file__).parent.parent / "pretokenizers.json", encoding=
     RULES = {name: rule for rule in json.load(rules) for name in rule["names"]}
 
 
+LLAMA3 = RULES["llama-bpe"]["split"][0]
+
+
 def pre_tokenizer(pre):
     """The models' own pre-tokenizers, most of which are patterns."""
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)

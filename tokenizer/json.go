@@ -1,0 +1,489 @@
+package tokenizer
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"regexp/syntax"
+	"slices"
+	"strings"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
+)
+
+// FromJSON reads the vocabulary of a Hugging Face tokenizer.json. What it does to
+// a text is brought to one of the algorithms and rules of this package; what can't
+// be is refused by name. The memory that it takes until the vocabulary isn't used
+// any more is charged to lease first.
+//
+// Source: the serialised types of https://github.com/huggingface/tokenizers.
+func FromJSON(data []byte, lease *budget.Lease) (*Vocab, error) {
+	v, err := fromJSON(data, lease)
+	if err != nil {
+		return nil, fmt.Errorf("tokenizer.json: %w", err)
+	}
+	return v, nil
+}
+
+// jsonBytes is what a byte of the file takes in memory once it is read: tokens
+// and merges are strings of their own, and the vocabulary is a map and a list.
+const jsonBytes = 12
+
+// tokenizerJSON is the file. Parts of different kinds are read by their type.
+type tokenizerJSON struct {
+	Model         json.RawMessage
+	AddedTokens   []addedToken `json:"added_tokens"`
+	Normalizer    *component
+	PreTokenizer  *component `json:"pre_tokenizer"`
+	PostProcessor *component `json:"post_processor"`
+}
+
+type addedToken struct {
+	ID         ID
+	Content    string
+	Special    bool
+	SingleWord bool `json:"single_word"`
+	LStrip     bool
+	RStrip     bool
+}
+
+// component is a normalizer, pre-tokenizer or post-processor with all the fields
+// that any of them has.
+type component struct {
+	Type string
+
+	Normalizers   []component // of a Sequence
+	PreTokenizers []component `json:"pretokenizers"`
+	Processors    []component
+
+	// Split and Replace.
+	Pattern struct {
+		String *string
+		Regex  *string
+	}
+	Content  string
+	Behavior string
+	Invert   bool
+
+	Prepend          string
+	AddPrefixSpace   bool   `json:"add_prefix_space"`
+	UseRegex         *bool  `json:"use_regex"`
+	IndividualDigits bool   `json:"individual_digits"`
+	PrependScheme    string `json:"prepend_scheme"`
+	Replacement      string
+
+	CleanText          *bool  `json:"clean_text"`
+	HandleChineseChars *bool  `json:"handle_chinese_chars"`
+	StripAccents       *bool  `json:"strip_accents"`
+	Lowercase          *bool  `json:"lowercase"`
+	Charsmap           string `json:"precompiled_charsmap"`
+
+	Single []struct {
+		SpecialToken *struct{ ID string }
+		Sequence     *struct{ ID string }
+	}
+	CLS, SEP []any // text and id
+}
+
+// flat is the component, or those of a sequence in its order.
+func (c *component) flat() []component {
+	if c == nil {
+		return nil
+	}
+	if c.Type != "Sequence" {
+		return []component{*c}
+	}
+	var all []component
+	for _, list := range [][]component{c.Normalizers, c.PreTokenizers, c.Processors} {
+		for i := range list {
+			all = append(all, list[i].flat()...)
+		}
+	}
+	return all
+}
+
+// modelJSON is the part of the algorithm. The vocabulary is a map from texts to
+// ids, or a list of texts with scores.
+type modelJSON struct {
+	Type         string
+	Vocab        json.RawMessage
+	Merges       []mergeJSON
+	UnkToken     *string `json:"unk_token"`
+	UnkID        *ID     `json:"unk_id"`
+	ByteFallback bool    `json:"byte_fallback"`
+	IgnoreMerges bool    `json:"ignore_merges"`
+	FuseUnk      bool    `json:"fuse_unk"`
+	Dropout      *float64
+	Prefix       *string `json:"continuing_subword_prefix"`
+	Suffix       *string `json:"end_of_word_suffix"`
+	MaxChars     *int    `json:"max_input_chars_per_word"`
+}
+
+// mergeJSON is "left right", or the two in a list.
+type mergeJSON string
+
+func (m *mergeJSON) UnmarshalJSON(data []byte) error {
+	var pair []string
+	if len(data) > 0 && data[0] == '"' {
+		return json.Unmarshal(data, (*string)(m))
+	}
+	if err := json.Unmarshal(data, &pair); err != nil {
+		return err
+	}
+	*m = mergeJSON(strings.Join(pair, " "))
+	return nil
+}
+
+// items is a slice as a [List].
+type items[T, U any] struct {
+	of []T
+	as func(T) U
+}
+
+func (l items[T, U]) Len() int   { return len(l.of) }
+func (l items[T, U]) At(i int) U { return l.as(l.of[i]) }
+
+func itself[T any](v T) T { return v }
+
+// jsonVocab is a vocabulary while it is read.
+type jsonVocab struct {
+	Vocab
+	tokens []string
+	types  []int64
+	model  modelJSON
+}
+
+func fromJSON(data []byte, lease *budget.Lease) (*Vocab, error) {
+	if err := lease.ReserveItems(budget.Vocabulary, uint64(len(data)), jsonBytes); err != nil {
+		return nil, err
+	}
+	var file tokenizerJSON
+	v := &jsonVocab{Vocab: Vocab{BOS: None, EOS: None, EOT: None, EOM: None, Unknown: None, CLS: None, SEP: None, Pad: None, Mask: None}}
+	if err := json.Unmarshal(data, &file); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrVocabulary, err)
+	}
+	if err := json.Unmarshal(file.Model, &v.model); err != nil {
+		return nil, fmt.Errorf("%w: model: %w", ErrVocabulary, err)
+	}
+	for _, step := range []func(*tokenizerJSON) error{v.readTokens, v.readAdded, v.readModel, v.readEnds} {
+		if err := step(&file); err != nil {
+			return nil, err
+		}
+	}
+	v.Tokens, v.Types = items[string, string]{v.tokens, itself[string]}, items[int64, int64]{v.types, itself[int64]}
+	return &v.Vocab, nil
+}
+
+// readTokens reads the vocabulary, which must have each id once.
+func (v *jsonVocab) readTokens(*tokenizerJSON) error {
+	if v.model.Type == "Unigram" {
+		var rows [][2]any
+		if err := json.Unmarshal(v.model.Vocab, &rows); err != nil {
+			return fmt.Errorf("%w: vocab: %w", ErrVocabulary, err)
+		}
+		var scores []float64
+		for i, row := range rows {
+			text, ok := row[0].(string)
+			score, ok2 := row[1].(float64)
+			if !ok || !ok2 {
+				return fmt.Errorf("%w: token %d of the vocabulary isn't a text with a score", ErrVocabulary, i)
+			}
+			v.tokens, v.types, scores = append(v.tokens, text), append(v.types, int64(Normal)), append(scores, score)
+		}
+		v.Scores = items[float64, float64]{scores, itself[float64]}
+		return nil
+	}
+	var ids map[string]ID
+	if err := json.Unmarshal(v.model.Vocab, &ids); err != nil {
+		return fmt.Errorf("%w: vocab: %w", ErrVocabulary, err)
+	}
+	return v.place(ids)
+}
+
+// place puts the tokens where their ids say.
+func (v *jsonVocab) place(ids map[string]ID) error {
+	v.tokens, v.types = make([]string, len(ids)), make([]int64, len(ids))
+	for text, id := range ids {
+		if id < 0 || int(id) >= len(ids) || v.tokens[id] != "" || text == "" {
+			return fmt.Errorf("%w: the token %s has the id %d, which another has or none of %d tokens can have", ErrVocabulary, quote(text), id, len(ids))
+		}
+		v.tokens[id], v.types[id] = text, int64(Normal)
+	}
+	return nil
+}
+
+// readAdded adds the tokens that are matched as they stand. Many are in the
+// vocabulary already; others follow it.
+func (v *jsonVocab) readAdded(file *tokenizerJSON) error {
+	slices.SortFunc(file.AddedTokens, func(a, b addedToken) int { return int(a.ID) - int(b.ID) })
+	for _, t := range file.AddedTokens {
+		switch {
+		case t.SingleWord || t.LStrip || t.RStrip:
+			return fmt.Errorf("%w: the added token %s with single_word, lstrip or rstrip", ErrUnsupported, quote(t.Content))
+		case int(t.ID) == len(v.tokens):
+			v.tokens, v.types = append(v.tokens, t.Content), append(v.types, 0)
+			if scores, ok := v.Scores.(items[float64, float64]); ok {
+				scores.of = append(scores.of, 0)
+				v.Scores = scores
+			}
+		case t.ID < 0 || int(t.ID) > len(v.tokens) || v.tokens[t.ID] != t.Content:
+			return fmt.Errorf("%w: the added token %s has the id %d of another token, or ids before it are missing", ErrVocabulary, quote(t.Content), t.ID)
+		}
+		v.types[t.ID] = int64(UserDefined)
+		if t.Special {
+			v.types[t.ID] = int64(Control)
+		}
+	}
+	return nil
+}
+
+func (v *jsonVocab) lookup(text string) ID { return ID(slices.Index(v.tokens, text)) }
+
+// readModel chooses the algorithm.
+func (v *jsonVocab) readModel(file *tokenizerJSON) error {
+	m := &v.model
+	if m.Dropout != nil && *m.Dropout != 0 {
+		return fmt.Errorf("%w: dropout", ErrUnsupported)
+	}
+	if m.UnkToken != nil {
+		if v.Unknown = v.lookup(*m.UnkToken); v.Unknown == None {
+			return fmt.Errorf("%w: the unknown token %s isn't in the vocabulary", ErrVocabulary, quote(*m.UnkToken))
+		}
+	}
+	normalizers, pre := file.Normalizer.flat(), file.PreTokenizer.flat()
+	switch {
+	case m.Type == "WordPiece":
+		return v.wordPiece(normalizers, pre)
+	case m.Type == "Unigram":
+		return v.unigram(normalizers, pre)
+	case m.Type != "BPE" && m.Type != "":
+		return fmt.Errorf("%w: model %s", ErrUnsupported, quote(m.Type))
+	}
+	if m.Prefix != nil && *m.Prefix != "" || m.Suffix != nil && *m.Suffix != "" {
+		return fmt.Errorf("%w: continuing_subword_prefix or end_of_word_suffix with BPE", ErrUnsupported)
+	}
+	v.Merges = items[mergeJSON, string]{m.Merges, func(s mergeJSON) string { return string(s) }}
+	if slices.ContainsFunc(pre, func(c component) bool { return c.Type == "ByteLevel" }) {
+		return v.byteLevel(normalizers, pre)
+	}
+	v.Model = "gemma4"
+	v.byteTokens(m.ByteFallback)
+	return v.marked(normalizers, pre)
+}
+
+// byteTokens marks the tokens of bytes, where text without a token becomes those.
+func (v *jsonVocab) byteTokens(fallback bool) {
+	for i, text := range v.tokens {
+		if _, ok := byteOf(text); ok && fallback && v.types[i] == int64(Normal) {
+			v.types[i] = int64(Byte)
+		}
+	}
+}
+
+// gpt2Pattern is what a ByteLevel pre-tokenizer cuts by.
+const gpt2Pattern = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+
+func (v *jsonVocab) byteLevel(normalizers, pre []component) error {
+	v.Model, v.Rule = "gpt2", &Rule{Whole: v.model.IgnoreMerges}
+	for _, n := range normalizers {
+		if n.Type != "NFC" {
+			return n.unsupported("normalizer")
+		}
+		v.Rule.NFC = true
+	}
+	for i, p := range pre {
+		switch {
+		case p.Type == "ByteLevel" && !p.AddPrefixSpace && i == len(pre)-1:
+			if p.UseRegex == nil || *p.UseRegex {
+				v.Rule.Split = append(v.Rule.Split, gpt2Pattern)
+			}
+		case p.Type == "ByteLevel" && !p.AddPrefixSpace && (p.UseRegex == nil || *p.UseRegex):
+			// What follows sees the spelling of bytes; ASCII is spelled as itself.
+			v.Rule.Split = append(v.Rule.Split, gpt2Pattern)
+			for _, later := range pre[i+1:] {
+				if later.Type != "Split" || later.Pattern.Regex == nil || *later.Pattern.Regex != "[0-9][0-9][0-9]" {
+					return later.unsupported("pre-tokenizer after ByteLevel")
+				}
+			}
+		case p.Type == "Digits" && p.IndividualDigits:
+			v.Rule.Split = append(v.Rule.Split, `\p{N}`)
+		case p.Type == "Digits":
+			v.Rule.Split = append(v.Rule.Split, `\p{N}+`)
+		case p.Type == "Punctuation" && p.Behavior == "Contiguous":
+			v.Rule.Split = append(v.Rule.Split, "[\\p{P8}$+<=>^~|`]+")
+		case p.Type == "Punctuation" && p.Behavior == "Isolated":
+			v.Rule.Split = append(v.Rule.Split, "[\\p{P8}$+<=>^~|`]")
+		case p.Type == "Split" && p.Behavior == "Isolated" && !p.Invert, p.Type == "Split" && p.Behavior == "Removed" && p.Invert && matchesAll(p):
+			v.Rule.Split = append(v.Rule.Split, p.regex())
+		default:
+			return p.unsupported("pre-tokenizer")
+		}
+	}
+	if len(v.Rule.Split) == 0 {
+		return fmt.Errorf("%w: byte-level BPE that doesn't cut text", ErrUnsupported)
+	}
+	return nil
+}
+
+func (c *component) unsupported(what string) error {
+	return fmt.Errorf("%w: %s %s", ErrUnsupported, what, quote(c.Type))
+}
+
+// regex is the pattern of a Split.
+func (c *component) regex() string {
+	if c.Pattern.Regex != nil {
+		return *c.Pattern.Regex
+	}
+	if c.Pattern.String != nil {
+		return quotePattern(*c.Pattern.String)
+	}
+	return ""
+}
+
+// quotePattern is the pattern that matches the text itself.
+func quotePattern(text string) string {
+	return (&syntax.Regexp{Op: syntax.OpLiteral, Rune: []rune(text)}).String()
+}
+
+// matchesAll reports whether the pattern leaves nothing out, as those do that end
+// with all white space after they took letters, numbers and the rest.
+func matchesAll(c component) bool {
+	return strings.HasSuffix(c.regex(), `|\s+`) && strings.Contains(c.regex(), `\p{L}`) && strings.Contains(c.regex(), `[^\s\p{L}\p{N}]+`)
+}
+
+// marked reads how a vocabulary of SentencePiece writes spaces.
+func (v *jsonVocab) marked(normalizers, pre []component) error {
+	prefix, marks := false, false
+	for _, n := range normalizers {
+		switch {
+		case n.Type == "Prepend" && n.Prepend == markText:
+			prefix = true
+		case n.Type == "Replace" && n.Pattern.String != nil && *n.Pattern.String == " " && n.Content == markText:
+			marks = true
+		default:
+			return n.unsupported("normalizer")
+		}
+	}
+	for _, p := range pre {
+		switch {
+		case p.Type == "Metaspace" && p.Replacement == markText && !marks:
+			marks, prefix, v.SpacePrefixOnce = true, p.PrependScheme != "never", true
+			if p.PrependScheme == "first" {
+				return fmt.Errorf("%w: Metaspace with prepend_scheme \"first\"", ErrUnsupported)
+			}
+		case p.Type == "Split" && marks && p.Pattern.String != nil && *p.Pattern.String == " ":
+			// No space is left to cut at.
+		default:
+			return p.unsupported("pre-tokenizer")
+		}
+	}
+	if !marks {
+		return fmt.Errorf("%w: BPE that spells neither bytes nor spaces", ErrUnsupported)
+	}
+	v.AddSpacePrefix = &prefix
+	return nil
+}
+
+func (v *jsonVocab) unigram(normalizers, pre []component) error {
+	v.Model = "t5"
+	v.byteTokens(v.model.ByteFallback)
+	if id := v.model.UnkID; id != nil {
+		if *id < 0 || int(*id) >= len(v.types) {
+			return fmt.Errorf("%w: the unknown token is %d of %d", ErrVocabulary, *id, len(v.types))
+		}
+		v.Unknown, v.types[*id] = *id, int64(Unknown)
+	}
+	var rest []component
+	for _, n := range normalizers {
+		if n.Type != "Precompiled" || v.Charsmap != nil {
+			rest = append(rest, n)
+			continue
+		}
+		table, err := base64.StdEncoding.DecodeString(n.Charsmap)
+		if err != nil {
+			return fmt.Errorf("%w: precompiled_charsmap: %w", ErrVocabulary, err)
+		}
+		v.Charsmap = items[byte, int64]{table, func(b byte) int64 { return int64(b) }}
+	}
+	if n := len(pre); n > 0 && pre[0].Type == "WhitespaceSplit" {
+		trim := true
+		v.RemoveExtraSpaces, pre = &trim, pre[1:]
+	}
+	return v.marked(rest, pre)
+}
+
+func (v *jsonVocab) wordPiece(normalizers, pre []component) error {
+	v.Model = "bert"
+	if p := v.model.Prefix; p != nil && *p != "##" {
+		return fmt.Errorf("%w: continuing_subword_prefix %s", ErrUnsupported, quote(*p))
+	}
+	if n := v.model.MaxChars; n != nil && *n != maxWordRunes {
+		return fmt.Errorf("%w: max_input_chars_per_word %d", ErrUnsupported, *n)
+	}
+	if len(normalizers) != 1 || normalizers[0].Type != "BertNormalizer" {
+		return fmt.Errorf("%w: WordPiece without BertNormalizer", ErrUnsupported)
+	}
+	if len(pre) != 1 || pre[0].Type != "BertPreTokenizer" {
+		return fmt.Errorf("%w: WordPiece without BertPreTokenizer", ErrUnsupported)
+	}
+	n := normalizers[0]
+	if n.CleanText != nil && !*n.CleanText || n.HandleChineseChars != nil && !*n.HandleChineseChars {
+		return fmt.Errorf("%w: BertNormalizer without clean_text or handle_chinese_chars", ErrUnsupported)
+	}
+	v.Lowercase, v.StripAccents = n.Lowercase, n.StripAccents
+	for i, text := range v.tokens { // GGUF's spelling: what begins a word has a mark
+		if v.types[i] != int64(Normal) {
+			continue
+		}
+		if after, ok := strings.CutPrefix(text, "##"); ok && after != "" {
+			v.tokens[i] = after
+		} else {
+			v.tokens[i] = markText + text
+		}
+	}
+	return nil
+}
+
+// readEnds finds the tokens that are put before and after a text.
+func (v *jsonVocab) readEnds(file *tokenizerJSON) error {
+	var before, after []string
+	for _, p := range file.PostProcessor.flat() {
+		switch p.Type {
+		case "ByteLevel":
+		case "TemplateProcessing":
+			behind := false
+			for _, piece := range p.Single {
+				switch {
+				case piece.Sequence != nil:
+					behind = true
+				case piece.SpecialToken != nil && behind:
+					after = append(after, piece.SpecialToken.ID)
+				case piece.SpecialToken != nil:
+					before = append(before, piece.SpecialToken.ID)
+				}
+			}
+		case "BertProcessing", "RobertaProcessing":
+			if len(p.CLS) > 0 && len(p.SEP) > 0 {
+				before, after = append(before, fmt.Sprint(p.CLS[0])), append(after, fmt.Sprint(p.SEP[0]))
+			}
+		default:
+			return p.unsupported("post-processor")
+		}
+	}
+	if len(before) > 1 || len(after) > 1 {
+		return fmt.Errorf("%w: several tokens before or after a text", ErrUnsupported)
+	}
+	addBOS, addEOS := len(before) > 0, len(after) > 0
+	v.AddBOS, v.AddEOS = &addBOS, &addEOS
+	for _, end := range []struct {
+		names []string
+		at    *ID
+	}{{before, &v.BOS}, {after, &v.EOS}} {
+		if len(end.names) > 0 {
+			if *end.at = v.lookup(end.names[0]); *end.at == None {
+				return fmt.Errorf("%w: %s, which goes before or after a text, isn't in the vocabulary", ErrVocabulary, quote(end.names[0]))
+			}
+		}
+	}
+	return nil
+}
