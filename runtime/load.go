@@ -83,18 +83,26 @@ func load(ctx context.Context, h *pool.Handle, id string, opts []Option) (_ *Mod
 // readFile parses a mapped file and gives it to read. Faults and panics on the
 // way are errors. The file's own tables go when it returns.
 func readFile(ctx context.Context, h *pool.Handle, b *budget.Budget, read func(*gguf.File) error) error {
+	return readMapped(ctx, h, b, func(meta *budget.Lease) error {
+		f, err := gguf.Parse(h.Bytes(), meta)
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return read(f)
+	})
+}
+
+// readMapped is readFile before anything is parsed; what the lease was charged
+// for is needed until read returns.
+func readMapped(ctx context.Context, h *pool.Handle, b *budget.Budget, read func(meta *budget.Lease) error) error {
 	err := guarded(CodeInvalidModel, func() error {
 		return pool.Guard(func() error {
 			meta := b.Lease()
 			defer meta.Close()
-			f, err := gguf.Parse(h.Bytes(), meta)
-			if err != nil {
-				return err
-			}
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			return read(f)
+			return read(meta)
 		})
 	})
 	if err == nil {
@@ -168,7 +176,7 @@ type TokenizerFile struct {
 }
 
 // OpenTokenizer reads only the vocabulary of a GGUF file, which may be a file
-// that holds nothing else.
+// that holds nothing else, or the one that a Hugging Face tokenizer.json is.
 func OpenTokenizer(ctx context.Context, path string, opts ...Option) (*TokenizerFile, error) {
 	o, err := newOptions(opts)
 	if err = cmp.Or(needContext(ctx), err); err != nil {
@@ -179,8 +187,18 @@ func OpenTokenizer(ctx context.Context, path string, opts ...Option) (*Tokenizer
 		return nil, err
 	}
 	t := &TokenizerFile{lease: o.budget.Lease(), vocabulary: vocabulary{budget: o.budget}}
-	err = readFile(ctx, h, o.budget, func(f *gguf.File) (err error) {
-		t.tok, err = tokenizer.New(metadataSource{f}, t.lease)
+	err = readMapped(ctx, h, o.budget, func(meta *budget.Lease) error {
+		if b := h.Bytes(); len(b) > 0 && b[0] == '{' {
+			v, err := tokenizer.FromJSON(b, meta)
+			if err == nil {
+				t.tok, err = tokenizer.FromVocab(v, t.lease)
+			}
+			return err
+		}
+		f, err := gguf.Parse(h.Bytes(), meta)
+		if err == nil {
+			t.tok, err = tokenizer.New(metadataSource{f}, t.lease)
+		}
 		return err
 	})
 	if err := errors.Join(err, h.Close()); err != nil {

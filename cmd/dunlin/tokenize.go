@@ -12,7 +12,7 @@ import (
 
 // tokenizeCmd shows the tokens of a text.
 type tokenizeCmd struct {
-	Model     string `arg:"" help:"Path of a GGUF file, which may hold only a vocabulary, or a name of the catalogue."`
+	Model     string `arg:"" help:"Path of a GGUF file, which may hold only a vocabulary, or of a tokenizer.json, or a name of the catalogue."`
 	Text      string `arg:"" help:"The text; -: standard input, byte for byte."`
 	IDs       bool   `name:"ids" help:"Print the ids as a JSON array."`
 	NoSpecial bool   `help:"Add no BOS and EOS and take the text of special tokens as plain text."`
