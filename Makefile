@@ -71,6 +71,10 @@ race: build ## The quick tests and 32 callers of the real model under the race d
 fuzz: ## Each fuzz target with COUNT inputs
 	scripts/fuzz.sh $(COUNT)
 
+.PHONY: fuzz-tokenizers
+fuzz-tokenizers: ## The tokenizers against Hugging Face's on COUNT random texts a family, which needs Python
+	scripts/fuzz-tokenizers.sh $(COUNT)
+
 .PHONY: test-clients
 test-clients: build .bin/clients/.done ## The HTTP surface against OpenAI's Python client
 	@model=$${DUNLIN_TEST_MODEL:-$$(bin/dunlin pull smollm2)}; \

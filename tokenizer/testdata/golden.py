@@ -3,12 +3,12 @@
 Needs the packages gguf and tokenizers.
 
   golden.py vocab FILE.gguf OUT.vocab.json.gz
-  golden.py cases FILE.gguf PRE OUT.cases.json TEXTS.json     a list of texts
+  golden.py cases FILE PRE OUT.cases.json TEXTS.json      a list of texts
   golden.py llamacpp FILE.gguf OUT.cases.json         the texts and ids beside llama.cpp's vocabularies
-  golden.py fuzz  FILE.gguf PRE OUT.cases.json COUNT SEED     random texts
+  golden.py fuzz  FILE PRE OUT.cases.json COUNT SEED      random texts
   golden.py pieces OUT.pieces.json COUNT SEED [NAME...]       how all rules, or those, cut random texts
 
-README.md says what the files hold; PRE is a name of tokenizer.ggml.pre.
+FILE is a GGUF file or a vocabulary that was written. README.md says what the files hold; PRE is a name of tokenizer.ggml.pre.
 """
 
 import gzip
@@ -22,7 +22,22 @@ from gguf import GGUFReader
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 
+def load(path):
+    """A GGUF file, or a vocabulary that write_vocab has written."""
+    if not path.endswith(".vocab.json.gz"):
+        return GGUFReader(path)
+    with gzip.open(path, "rt", encoding="utf-8") as f:
+        vocab = json.load(f)
+    made = vocab["tokens"][vocab["first"]:]
+    return {
+        "tokens": vocab["tokens"], "token_type": [vocab["types"].get(str(i), 1) for i in range(len(vocab["tokens"]))],
+        "merges": [f"{token[:n]} {token[n:]}" for token, n in zip(made, vocab["lefts"])],
+    }
+
+
 def field(reader, name):
+    if isinstance(reader, dict):
+        return reader[name]
     f = reader.fields.get("tokenizer.ggml." + name)
     return None if f is None else f.contents()
 
@@ -73,13 +88,14 @@ def pre_tokenizer(pre):
 
 
 def tokenizer(path, pre, special):
-    r = GGUFReader(path)
+    r = load(path)
     tokens, types = field(r, "tokens"), field(r, "token_type")
     t = Tokenizer(models.BPE({s: i for i, s in enumerate(tokens)}, [tuple(m.split(" ")) for m in field(r, "merges")],
                              ignore_merges=RULES[pre].get("whole", False)))
     t.pre_tokenizer = pre_tokenizer(pre)
     if RULES[pre].get("nfc"):
         t.normalizer = normalizers.NFC()
+    t.add_tokens([AddedToken(tokens[i], normalized=False) for i, k in enumerate(types) if k == 4])
     if special:
         t.add_special_tokens([AddedToken(tokens[i], special=True, normalized=False) for i, k in enumerate(types) if k == 3])
     return t
@@ -134,7 +150,7 @@ def random_text(rng, snippets):
 
 
 def control_tokens(path):
-    r = GGUFReader(path)
+    r = load(path)
     return [s for s, k in zip(field(r, "tokens"), field(r, "token_type")) if k == 3]
 
 
