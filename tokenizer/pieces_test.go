@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 
@@ -14,9 +15,22 @@ import (
 // byte-level BPE.
 var pieceVocabs = []string{"llama-spm", "bpe-trim", "unigram", "unigram-bytes", "unigram-keep", "bert-bge"}
 
+func pieceVocab(t testing.TB, name string) *Vocab {
+	t.Helper()
+	return readVocab(t, "testdata/"+name+".vocab.json.gz")
+}
+
+var pieceTokenizers sync.Map
+
+// pieceTokenizer is one for all tests: they don't change it.
 func pieceTokenizer(t testing.TB, name string) *Tokenizer {
 	t.Helper()
-	return newTokenizer(t, readVocab(t, "testdata/"+name+".vocab.json.gz"))
+	if tok, ok := pieceTokenizers.Load(name); ok {
+		return tok.(*Tokenizer)
+	}
+	tok := newTokenizer(t, pieceVocab(t, name))
+	pieceTokenizers.Store(name, tok)
+	return tok
 }
 
 // marks is a SentencePiece vocabulary: an unknown token, then the given ones,
@@ -126,7 +140,7 @@ func TestScoredLong(t *testing.T) {
 // TestBorders: where a text is cut doesn't change its tokens.
 func TestBorders(t *testing.T) {
 	for _, name := range pieceVocabs[:5] {
-		cut, whole := pieceTokenizer(t, name), pieceTokenizer(t, name)
+		cut, whole := pieceTokenizer(t, name), newTokenizer(t, pieceVocab(t, name))
 		var s *sentence
 		switch m := whole.model.(type) {
 		case *scoredPairs:
@@ -182,7 +196,7 @@ func TestPiecesGrowth(t *testing.T) {
 }
 
 func TestPiecesCancel(t *testing.T) {
-	const n = 1 << 16
+	const n = 1 << 14
 	for _, name := range pieceVocabs {
 		tok := pieceTokenizer(t, name)
 		for _, unit := range []string{"a", " ", "\U0001f600", "the ", "\n", "好", "\u0301"} {
@@ -219,7 +233,7 @@ func TestPiecesBudget(t *testing.T) {
 		{"unigram-keep", "l", 36},
 	} {
 		tok := pieceTokenizer(t, tt.name)
-		text := strings.Repeat(tt.unit, 1<<17)
+		text := strings.Repeat(tt.unit, freePiece+freePiece/8)
 		b := budget.New(tt.most * int64(len(text)))
 		if _, err := tok.Encode(t.Context(), nil, text, EncodeOptions{Budget: b}); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
@@ -232,7 +246,7 @@ func TestPiecesBudget(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		// Words are short pieces.
-		if _, err := tok.Encode(t.Context(), nil, strings.Repeat("the words ", 1<<14), EncodeOptions{Budget: budget.New(0)}); err != nil {
+		if _, err := tok.Encode(t.Context(), nil, strings.Repeat("the words ", freePiece/8), EncodeOptions{Budget: budget.New(0)}); err != nil {
 			t.Errorf("%s, words: %v", tt.name, err)
 		}
 	}

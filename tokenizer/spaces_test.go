@@ -233,7 +233,7 @@ func TestReadPieces(t *testing.T) {
 // TestPiecesPriced: with less than everything loading fails.
 func TestPiecesPriced(t *testing.T) {
 	for _, name := range pieceVocabs {
-		v := readVocab(t, "testdata/"+name+".vocab.json.gz")
+		v := pieceVocab(t, name)
 		b := budget.New(1 << 30)
 		lease := b.Lease()
 		if _, err := FromVocab(v, lease); err != nil {

@@ -280,7 +280,8 @@ func (t *Tokenizer) Type(id ID) TokenType {
 }
 
 // Text is the token as the vocabulary spells it, where a byte-level vocabulary
-// has "Ġ" for a space; "" for an id outside the vocabulary.
+// has "Ġ" for a space and the others have "▁"; "" for an id outside the
+// vocabulary.
 func (t *Tokenizer) Text(id ID) string {
 	if !t.texts.has(id) {
 		return ""

@@ -1,10 +1,10 @@
 package tokenizer
 
 import (
-	"cmp"
 	"math/bits"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
@@ -37,7 +37,7 @@ func newTrie(x *texts, kinds []TokenType, lease *budget.Lease) (*trie, error) {
 		}
 	}
 	// In the order of the texts, each adds the nodes that the last doesn't share.
-	slices.SortFunc(ids, func(a, b ID) int { return cmp.Compare(x.at(a), x.at(b)) })
+	slices.SortFunc(ids, func(a, b ID) int { return strings.Compare(x.at(a), x.at(b)) })
 	nodes, last := 1, ""
 	for _, id := range ids {
 		text := x.at(id)

@@ -44,6 +44,8 @@ def read(path):
     for name in "bos", "eos", "unknown", "cls", "padding", "mask":
         v[name] = field(name + "_token_id")
     v["sep"] = field("seperator_token_id")
+    if v["unknown"] is None and UNKNOWN in v["types"]:
+        v["unknown"] = v["types"].index(UNKNOWN)
     return v
 
 
