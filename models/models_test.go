@@ -72,7 +72,7 @@ func TestConfig(t *testing.T) {
 }
 
 func TestArchitectures(t *testing.T) {
-	if got := models.Architectures(); !slices.IsSorted(got) || !slices.Contains(got, "llama") {
+	if got := models.Architectures(); !slices.IsSorted(got) || !slices.Contains(got, "llama") || !slices.Contains(got, "gemma3") {
 		t.Errorf("architectures %v", got)
 	}
 }
@@ -101,7 +101,7 @@ func TestRefused(t *testing.T) {
 	}{
 		{"no architecture", without("general.architecture"), models.ErrInvalid, "general.architecture"},
 		{"a number as architecture", with("general.architecture", uint32(1)), models.ErrInvalid, "general.architecture"},
-		{"another architecture", with("general.architecture", "mamba"), models.ErrUnsupported, `"mamba" (there are llama`},
+		{"another architecture", with("general.architecture", "mamba"), models.ErrUnsupported, `"mamba" (there are gemma3, llama`},
 		{"part of a model", with("split.count", uint16(3)), models.ErrUnsupported, "part 1 of a model in 3 files"},
 
 		{"no layers", without(arch + "block_count"), models.ErrInvalid, "llama.block_count is missing"},

@@ -138,7 +138,7 @@ func TestRope(t *testing.T) {
 	factors := []float32{1, 2, 4, 8}
 	x := normal(rng, len(positions)*heads*headDim)
 	got := slices.Clone(x)
-	table := NewRope(dims, base, factors, len(positions))
+	table := NewRope(RopeConfig{Dims: dims, Base: base, Factors: factors}, len(positions))
 	table.SetPositions(positions)
 	c, step := compute(t, 2, ActivationsInt8)
 	kv := KV{Layers: 1, Heads: 1, HeadDim: headDim, PageTokens: 1 << 13, F32: make([]float32, 2*headDim<<13)}
@@ -172,6 +172,8 @@ type attentionCase struct {
 	k, v   [][]float32 // of each sequence, `[position, heads, headDim]`
 	heads  int
 	layers int
+	scale  float32
+	window int
 }
 
 func newAttentionCase(rng *rand.Rand, f16 bool) *attentionCase {
@@ -249,7 +251,7 @@ func (a *attentionCase) run(c *Compute, step func(func()), whole bool) []float32
 		n := b.Len()
 		step(func() {
 			c.StoreKV(&a.kv, 1, nil, k, v, nil, &b)
-			c.Attention(out[at*row:(at+n)*row], a.q[at*row:(at+n)*row], a.heads, &a.kv, 1, &b)
+			c.Attention(out[at*row:(at+n)*row], a.q[at*row:(at+n)*row], AttentionOptions{Heads: a.heads, Scale: a.scale, Window: a.window}, &a.kv, 1, &b)
 		})
 		at += n
 	}
