@@ -3,6 +3,7 @@ package models_test
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -72,8 +73,9 @@ func TestConfig(t *testing.T) {
 }
 
 func TestArchitectures(t *testing.T) {
-	if got := models.Architectures(); !slices.IsSorted(got) || !slices.Contains(got, "llama") || !slices.Contains(got, "gemma3") {
-		t.Errorf("architectures %v", got)
+	got := models.Architectures()
+	if want := slices.Sorted(maps.Keys(testmodel.Architectures)); !slices.Equal(got, want) {
+		t.Errorf("architectures %v, there are test models of %v", got, want)
 	}
 }
 
@@ -172,7 +174,12 @@ func TestAccepted(t *testing.T) {
 // TestMemoryIsPriced makes models with ever more room: what doesn't fit is
 // refused, and never more is held than there is.
 func TestMemoryIsPriced(t *testing.T) {
-	f := parse(t, testmodel.Llama(testmodel.Config{}))
+	for arch, model := range testmodel.Architectures {
+		t.Run(arch, func(t *testing.T) { memoryIsPriced(t, parse(t, model(testmodel.Config{}))) })
+	}
+}
+
+func memoryIsPriced(t *testing.T, f *gguf.File) {
 	fits := false
 	for _, limit := range []int64{0, 1, 1000, 10_000, 100_000, 1_000_000, 10_000_000} {
 		b := budget.New(limit)

@@ -48,13 +48,14 @@ func TestSameBits(t *testing.T) {
 	if testing.Short() || tensor.InstructionSet() == "generic" {
 		prompt = 70
 	}
-	for _, format := range []tensor.DType{tensor.Q4_1, tensor.Q8_0, tensor.F16, tensor.F32} {
-		t.Run(format.String(), func(t *testing.T) {
-			f := parse(t, testmodel.Llama(testmodel.Config{
-				Seed: 9, Embedding: 96, Heads: 6, KVHeads: 2, FeedForward: 160, ContextLength: 640, Weights: format, HeadType: format,
-			}))
-			sameBits(t, f, prompt, circumstances())
-		})
+	for arch, model := range testmodel.Architectures {
+		for _, format := range []tensor.DType{tensor.Q4_1, tensor.Q8_0, tensor.F16, tensor.F32} {
+			t.Run(arch+"/"+format.String(), func(t *testing.T) {
+				sameBits(t, parse(t, model(testmodel.Config{
+					Seed: 9, Embedding: 96, Heads: 6, KVHeads: 2, FeedForward: 160, ContextLength: 640, Weights: format, HeadType: format,
+				})), prompt, circumstances())
+			})
+		}
 	}
 }
 
@@ -83,7 +84,7 @@ func TestSameBitsOfEachSet(t *testing.T) {
 				t.Fatalf("%v\n%s", err, out)
 			case strings.Contains(string(out), "--- SKIP: TestSameBits "):
 				t.Skipf("this program or CPU has no %s", set)
-			case !strings.Contains(string(out), "--- PASS: TestSameBits/F32 "):
+			case !strings.Contains(string(out), "--- PASS: TestSameBits/llama/F32 "):
 				t.Fatalf("not all was run:\n%s", out)
 			}
 		})
