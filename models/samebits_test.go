@@ -68,6 +68,16 @@ func TestSameBitsRealModel(t *testing.T) {
 	sameBits(t, parse(t, data), 70, []circumstance{{1, 512, 2}, {1, 1, 1}, {2, 64, 2}, {7, 3, 3}, {16, 64, 2}, {32, 3, 4}})
 }
 
+// TestSameBitsGemma is TestSameBitsRealModel for Gemma 3 270M, on either side of
+// its window of 512.
+func TestSameBitsGemma(t *testing.T) {
+	data := realModelAt(t, "DUNLIN_TEST_GEMMA")
+	if testing.Short() {
+		t.Skip("the real model is slow under -short")
+	}
+	sameBits(t, parse(t, data), 530, []circumstance{{1, 64, 2}, {3, 50, 4}})
+}
+
 // TestSameBitsOfEachSet runs TestSameBits with every instruction set that the
 // program knows, in processes of their own: the choice is made once.
 func TestSameBitsOfEachSet(t *testing.T) {
