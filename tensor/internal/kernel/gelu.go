@@ -14,6 +14,10 @@ const (
 // Source: Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415.
 func (s *Set) GELUGate(gate, up []float32) {
 	mustMatch("GELUGate", len(gate), len(up))
+	s.impl.geluGate(gate, up)
+}
+
+func (generic) geluGate(gate, up []float32) {
 	for i, x := range gate {
 		gate[i] = geluF32(x) * up[i]
 	}
@@ -34,7 +38,8 @@ func (s *Set) GELUErf(x []float32) {
 	}
 }
 
-// geluF32 fuses no step, so that every set gives the same bits.
+// geluF32 fuses no step, so that every set gives the same bits; _asm/vector.go
+// repeats it.
 func geluF32(x float32) float32 {
 	u := float32(geluLinear*x) * (1 + float32(geluCubic*float32(x*x)))
 	return x / (1 + expF32(-u))
