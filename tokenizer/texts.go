@@ -125,10 +125,10 @@ func (x *texts) find(hash uint64, a, b string) (slot int, id ID) {
 	mask, want := len(x.slots)-1, tag(hash)
 	for slot = int(hash) & mask; ; slot = (slot + 1) & mask {
 		id := x.tagged(slot, want)
-		switch {
-		case id == None:
+		switch id {
+		case None:
 			return slot, None
-		case id == otherTag:
+		case otherTag:
 			continue
 		}
 		t := x.at(id)
