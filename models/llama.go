@@ -76,21 +76,8 @@ func newLlamaConfig(l *loader) (llamaConfig, error) {
 	l.onlyValue("expert_count", 0)
 	l.onlyValue("expert_used_count", 0)
 	l.ignored("vocab_size")
-	switch {
-	case cfg.HeadDim < 2 || cfg.HeadDim%2 != 0 || cfg.HeadDim > 1024:
-		l.fail("%w: heads of %d elements", ErrUnsupported, cfg.HeadDim)
-	case cfg.heads%cfg.KVHeads != 0:
-		l.fail("%w: %d heads can't share %d key heads", ErrInvalid, cfg.heads, cfg.KVHeads)
-	case cfg.ropeDims%2 != 0 || cfg.ropeDims > cfg.HeadDim:
-		l.fail("%w: %d rotated elements in heads of %d", ErrInvalid, cfg.ropeDims, cfg.HeadDim)
-	case cfg.Layers > l.file.TensorCount():
-		l.fail("%w: %d layers and only %d tensors", ErrInvalid, cfg.Layers, l.file.TensorCount())
-	}
-	if t, ok := l.file.Lookup("token_embd.weight"); ok && t.Shape[1] <= maxSize {
-		cfg.Vocabulary = int(t.Shape[1])
-	} else {
-		l.fail("%w: no usable tensor \"token_embd.weight\"", ErrInvalid)
-	}
+	cfg.Vocabulary = l.vocabulary()
+	l.checkShape(&cfg.Config, cfg.heads, cfg.ropeDims)
 	return cfg, l.finish()
 }
 
@@ -126,12 +113,9 @@ func newLlama(l *loader) (Model, error) {
 	if err := l.lease.Reserve(budget.Scratch, tensor.BatchBytes(l.limits.Tokens)); err != nil {
 		return nil, err
 	}
-	m.rope = tensor.NewRope(cfg.ropeDims, cfg.ropeBase, factors, l.limits.Tokens)
+	m.rope = tensor.NewRope(tensor.RopeConfig{Dims: cfg.ropeDims, Base: cfg.ropeBase, Factors: factors}, l.limits.Tokens)
 	s := &m.scratch
-	for _, part := range []struct {
-		dst *[]float32
-		n   int
-	}{
+	err = l.scratch([]buffer{
 		{&s.x, cfg.embedding},
 		{&s.norm, cfg.embedding},
 		{&s.delta, cfg.embedding},
@@ -141,12 +125,8 @@ func newLlama(l *loader) (Model, error) {
 		{&s.value, keys},
 		{&s.gate, cfg.feedForward},
 		{&s.up, cfg.feedForward},
-	} {
-		if *part.dst, err = l.floats(l.limits.Tokens, part.n); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+	})
+	return m, err
 }
 
 func (m *llama) Config() Config { return m.cfg.Config }
@@ -194,7 +174,7 @@ func (m *llama) project(c *tensor.Compute, w *llamaLayer, x, delta []float32, kv
 func (m *llama) attention(c *tensor.Compute, w *llamaLayer, q []float32, kv *tensor.KV, layer int, b *tensor.Batch) (delta []float32) {
 	cfg, s := &m.cfg, &m.scratch
 	attend, delta := s.attend[:len(q)], s.delta[:b.Len()*cfg.embedding]
-	c.Attention(attend, q, cfg.heads, kv, layer, b)
+	c.Attention(attend, q, tensor.AttentionOptions{Heads: cfg.heads}, kv, layer, b)
 	c.Linear(delta, w.Output, c.Input(attend, cfg.heads*cfg.HeadDim))
 	return delta
 }

@@ -126,9 +126,15 @@ func (m *machine) stepFor(chunks map[int][]int32, wanted func(seq int) bool) map
 // realModel maps the real model's file, or skips the test.
 func realModel(t testing.TB) []byte {
 	t.Helper()
-	path := os.Getenv("DUNLIN_TEST_MODEL")
+	return realModelAt(t, "DUNLIN_TEST_MODEL")
+}
+
+// realModelAt maps the file whose path the environment variable has.
+func realModelAt(t testing.TB, env string) []byte {
+	t.Helper()
+	path := os.Getenv(env)
 	if path == "" {
-		t.Skip("DUNLIN_TEST_MODEL is not set; `make test` fetches the model and sets it")
+		t.Skip(env + " is not set to the path of a model; `make test` sets DUNLIN_TEST_MODEL")
 	}
 	h, err := pool.Open(path)
 	if err != nil {

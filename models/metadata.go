@@ -78,6 +78,19 @@ func (m *metadata) floatOr(name string, otherwise float64) float64 {
 	return m.float(name)
 }
 
+// textOr is a text, or a default where the file doesn't have the key.
+func (m *metadata) textOr(name, otherwise string) string {
+	key := m.key(name)
+	if _, ok := m.file.Type(key); !ok {
+		return otherwise
+	}
+	v, ok := m.file.String(key)
+	if !ok {
+		m.fail("%w: %s is not a text", ErrInvalid, key)
+	}
+	return v
+}
+
 // onlyValue refuses a key that has another value than the one that means
 // nothing special.
 func (m *metadata) onlyValue(name string, plain any) {

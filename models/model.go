@@ -90,12 +90,45 @@ type loader struct {
 	used   map[string]bool // names of the tensors that were bound
 }
 
-// floats prices and allocates working memory of rows x n.
-func (l *loader) floats(rows, n int) ([]float32, error) {
-	if err := l.lease.ReserveItems(budget.Scratch, uint64(rows), uint64(n)*4); err != nil {
-		return nil, err
+// buffer is working memory of n elements for each token of a batch.
+type buffer struct {
+	dst *[]float32
+	n   int
+}
+
+// scratch prices and allocates working memory.
+func (l *loader) scratch(buffers []buffer) error {
+	for _, b := range buffers {
+		if err := l.lease.ReserveItems(budget.Scratch, uint64(l.limits.Tokens), uint64(b.n)*4); err != nil {
+			return err
+		}
+		*b.dst = make([]float32, l.limits.Tokens*b.n)
 	}
-	return make([]float32, rows*n), nil
+	return nil
+}
+
+// vocabulary is the number of rows of the token embedding.
+func (l *loader) vocabulary() int {
+	t, ok := l.file.Lookup("token_embd.weight")
+	if !ok || t.Shape[1] > maxSize {
+		l.fail("%w: no usable tensor \"token_embd.weight\"", ErrInvalid)
+		return 1
+	}
+	return int(t.Shape[1])
+}
+
+// checkShape refuses layers and heads that don't fit together.
+func (l *loader) checkShape(cfg *Config, heads, ropeDims int) {
+	switch {
+	case cfg.HeadDim < 2 || cfg.HeadDim%2 != 0 || cfg.HeadDim > 1024:
+		l.fail("%w: heads of %d elements", ErrUnsupported, cfg.HeadDim)
+	case heads%cfg.KVHeads != 0:
+		l.fail("%w: %d heads can't share %d key heads", ErrInvalid, heads, cfg.KVHeads)
+	case ropeDims%2 != 0 || ropeDims > cfg.HeadDim:
+		l.fail("%w: %d rotated elements in heads of %d", ErrInvalid, ropeDims, cfg.HeadDim)
+	case cfg.Layers > l.file.TensorCount():
+		l.fail("%w: %d layers and only %d tensors", ErrInvalid, cfg.Layers, l.file.TensorCount())
+	}
 }
 
 // weights counts the parameters and finds the format that most of them have.

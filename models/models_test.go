@@ -3,6 +3,7 @@ package models_test
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -72,8 +73,9 @@ func TestConfig(t *testing.T) {
 }
 
 func TestArchitectures(t *testing.T) {
-	if got := models.Architectures(); !slices.IsSorted(got) || !slices.Contains(got, "llama") {
-		t.Errorf("architectures %v", got)
+	got := models.Architectures()
+	if want := slices.Sorted(maps.Keys(testmodel.Architectures)); !slices.Equal(got, want) {
+		t.Errorf("architectures %v, there are test models of %v", got, want)
 	}
 }
 
@@ -101,7 +103,7 @@ func TestRefused(t *testing.T) {
 	}{
 		{"no architecture", without("general.architecture"), models.ErrInvalid, "general.architecture"},
 		{"a number as architecture", with("general.architecture", uint32(1)), models.ErrInvalid, "general.architecture"},
-		{"another architecture", with("general.architecture", "mamba"), models.ErrUnsupported, `"mamba" (there are llama`},
+		{"another architecture", with("general.architecture", "mamba"), models.ErrUnsupported, `"mamba" (there are gemma3, llama`},
 		{"part of a model", with("split.count", uint16(3)), models.ErrUnsupported, "part 1 of a model in 3 files"},
 
 		{"no layers", without(arch + "block_count"), models.ErrInvalid, "llama.block_count is missing"},
@@ -172,7 +174,12 @@ func TestAccepted(t *testing.T) {
 // TestMemoryIsPriced makes models with ever more room: what doesn't fit is
 // refused, and never more is held than there is.
 func TestMemoryIsPriced(t *testing.T) {
-	f := parse(t, testmodel.Llama(testmodel.Config{}))
+	for arch, model := range testmodel.Architectures {
+		t.Run(arch, func(t *testing.T) { memoryIsPriced(t, parse(t, model(testmodel.Config{}))) })
+	}
+}
+
+func memoryIsPriced(t *testing.T, f *gguf.File) {
 	fits := false
 	for _, limit := range []int64{0, 1, 1000, 10_000, 100_000, 1_000_000, 10_000_000} {
 		b := budget.New(limit)

@@ -10,16 +10,18 @@ import (
 	"github.com/dunlin-go/dunlin/tensor"
 )
 
-// reference is the llama forward pass once more, as plainly as it can be
+// reference is a forward pass once more, llama's here, as plainly as it can be
 // written: float64, one sequence, no cache, no batch, nothing of the packages
 // under test but the parser.
 type reference struct {
 	t    *testing.T
 	file *gguf.File
+	arch string
 
 	layers, embedding, heads, kvHeads, headDim, ropeDims int
 	base, epsilon                                        float64
 
+	read map[string]*matrix
 	int8 bool // quantise the inputs of products as the fast path does
 }
 
@@ -30,29 +32,33 @@ type matrix struct {
 }
 
 func newReference(t *testing.T, f *gguf.File, int8 bool) *reference {
+	arch, _ := f.String("general.architecture")
 	num := func(key string) int {
-		n, ok := f.Uint("llama." + key)
+		n, ok := f.Uint(arch + "." + key)
 		if !ok {
 			t.Fatalf("no %s", key)
 		}
 		return int(n)
 	}
 	r := &reference{
-		t: t, file: f, int8: int8, layers: num("block_count"), embedding: num("embedding_length"),
+		t: t, file: f, arch: arch, read: map[string]*matrix{}, int8: int8, layers: num("block_count"), embedding: num("embedding_length"),
 		heads: num("attention.head_count"), kvHeads: num("attention.head_count_kv"),
 	}
 	r.headDim = r.embedding / r.heads
 	r.ropeDims = r.headDim
-	if n, ok := f.Uint("llama.rope.dimension_count"); ok {
+	if n, ok := f.Uint(arch + ".rope.dimension_count"); ok {
 		r.ropeDims = int(n)
 	}
-	r.base, _ = f.Float("llama.rope.freq_base")
-	r.epsilon, _ = f.Float("llama.attention.layer_norm_rms_epsilon")
+	r.base, _ = f.Float(arch + ".rope.freq_base")
+	r.epsilon, _ = f.Float(arch + ".attention.layer_norm_rms_epsilon")
 	return r
 }
 
 // weight reads a tensor; nil where there is none.
 func (r *reference) weight(name string) *matrix {
+	if m, ok := r.read[name]; ok {
+		return m
+	}
 	info, ok := r.file.Lookup(name)
 	if !ok {
 		return nil
@@ -89,6 +95,7 @@ func (r *reference) weight(name string) *matrix {
 		}
 		m.at = append(m.at, v)
 	}
+	r.read[name] = m
 	return m
 }
 
@@ -160,6 +167,9 @@ func (r *reference) rotate(x []float64, pos int) {
 
 // logits are those after each of the tokens.
 func (r *reference) logits(tokens []int32) [][]float64 {
+	if r.arch == "gemma3" {
+		return r.gemma3(tokens)
+	}
 	embedding := r.weight("token_embd.weight")
 	x := make([][]float64, len(tokens))
 	for t, id := range tokens {

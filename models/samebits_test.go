@@ -48,13 +48,14 @@ func TestSameBits(t *testing.T) {
 	if testing.Short() || tensor.InstructionSet() == "generic" {
 		prompt = 70
 	}
-	for _, format := range []tensor.DType{tensor.Q4_1, tensor.Q8_0, tensor.F16, tensor.F32} {
-		t.Run(format.String(), func(t *testing.T) {
-			f := parse(t, testmodel.Llama(testmodel.Config{
-				Seed: 9, Embedding: 96, Heads: 6, KVHeads: 2, FeedForward: 160, ContextLength: 640, Weights: format, HeadType: format,
-			}))
-			sameBits(t, f, prompt, circumstances())
-		})
+	for arch, model := range testmodel.Architectures {
+		for _, format := range []tensor.DType{tensor.Q4_1, tensor.Q8_0, tensor.F16, tensor.F32} {
+			t.Run(arch+"/"+format.String(), func(t *testing.T) {
+				sameBits(t, parse(t, model(testmodel.Config{
+					Seed: 9, Embedding: 96, Heads: 6, KVHeads: 2, FeedForward: 160, ContextLength: 640, Weights: format, HeadType: format,
+				})), prompt, circumstances())
+			})
+		}
 	}
 }
 
@@ -65,6 +66,16 @@ func TestSameBitsRealModel(t *testing.T) {
 		t.Skip("the real model is slow under -short")
 	}
 	sameBits(t, parse(t, data), 70, []circumstance{{1, 512, 2}, {1, 1, 1}, {2, 64, 2}, {7, 3, 3}, {16, 64, 2}, {32, 3, 4}})
+}
+
+// TestSameBitsGemma is TestSameBitsRealModel for Gemma 3 270M, on either side of
+// its window of 512.
+func TestSameBitsGemma(t *testing.T) {
+	data := realModelAt(t, "DUNLIN_TEST_GEMMA")
+	if testing.Short() {
+		t.Skip("the real model is slow under -short")
+	}
+	sameBits(t, parse(t, data), 530, []circumstance{{1, 64, 2}, {3, 50, 4}})
 }
 
 // TestSameBitsOfEachSet runs TestSameBits with every instruction set that the
@@ -83,7 +94,7 @@ func TestSameBitsOfEachSet(t *testing.T) {
 				t.Fatalf("%v\n%s", err, out)
 			case strings.Contains(string(out), "--- SKIP: TestSameBits "):
 				t.Skipf("this program or CPU has no %s", set)
-			case !strings.Contains(string(out), "--- PASS: TestSameBits/F32 "):
+			case !strings.Contains(string(out), "--- PASS: TestSameBits/llama/F32 "):
 				t.Fatalf("not all was run:\n%s", out)
 			}
 		})

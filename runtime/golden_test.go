@@ -15,9 +15,15 @@ import (
 // realModel loads the model that `make test` fetches.
 func realModel(t testing.TB, opts ...runtime.Option) *runtime.Model {
 	t.Helper()
-	path := os.Getenv("DUNLIN_TEST_MODEL")
+	return realModelAt(t, "DUNLIN_TEST_MODEL", opts...)
+}
+
+// realModelAt loads the model whose path the environment variable has.
+func realModelAt(t testing.TB, env string, opts ...runtime.Option) *runtime.Model {
+	t.Helper()
+	path := os.Getenv(env)
 	if path == "" {
-		t.Skip("DUNLIN_TEST_MODEL is not set; `make test` fetches the model and sets it")
+		t.Skip(env + " is not set to the path of a model; `make test` sets DUNLIN_TEST_MODEL")
 	}
 	if testing.Short() {
 		t.Skip("the real model is slow under -short")
@@ -50,9 +56,10 @@ type golden struct {
 	Margins []float64 `json:"greedy32_top1_minus_top2"`
 }
 
-func goldens(t *testing.T) map[string]golden {
+// goldens are those of a directory.
+func goldens(t *testing.T, dir string) map[string]golden {
 	t.Helper()
-	paths, err := filepath.Glob("testdata/golden/*.json")
+	paths, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no golden files: %v", err)
 	}
@@ -74,7 +81,12 @@ func goldens(t *testing.T) map[string]golden {
 // TestGolden compares with Hugging Face Transformers. The bounds for integer
 // activations are what an emulation of them in torch showed, with a little
 // room; the reference mode must agree to rounding.
-func TestGolden(t *testing.T) {
+func TestGolden(t *testing.T) { testGolden(t, "DUNLIN_TEST_MODEL", "testdata/golden") }
+
+// TestGoldenGemma is TestGolden for Gemma 3 270M, `dunlin pull gemma3-270m`.
+func TestGoldenGemma(t *testing.T) { testGolden(t, "DUNLIN_TEST_GEMMA", "testdata/golden/gemma") }
+
+func testGolden(t *testing.T, env, dir string) {
 	for _, mode := range []struct {
 		name        string
 		activations runtime.Activations
@@ -88,8 +100,8 @@ func TestGolden(t *testing.T) {
 		{"int8", runtime.ActivationsInt8, 1.0, 2.5, 0.003, 0.03, 0.3},
 	} {
 		t.Run(mode.name, func(t *testing.T) {
-			m := realModel(t, runtime.WithActivations(mode.activations), runtime.WithContextLength(1024))
-			for name, g := range goldens(t) {
+			m := realModelAt(t, env, runtime.WithActivations(mode.activations), runtime.WithContextLength(1024))
+			for name, g := range goldens(t, dir) {
 				t.Run(name, func(t *testing.T) {
 					ids, err := m.Tokenize(t.Context(), g.Text, runtime.TokenizeOptions{AddSpecial: true, ParseSpecial: true})
 					if err != nil || !slices.Equal(ids, g.IDs) {

@@ -57,23 +57,32 @@ func (t *storeTask) Do(_, lo, hi int) {
 // their query heads that share a key head.
 const tileQueries = 24
 
+// AttentionOptions are what attention is besides causal.
+type AttentionOptions struct {
+	Heads  int     // of queries, a multiple of the key heads
+	Scale  float32 // factor of the scores; 0: 1/sqrt(headDim)
+	Window int     // a token attends to so many positions at most, its own the last; 0: to all
+}
+
 // Attention sets out `[tokens, heads, headDim]` to the causal grouped-query
 // attention of q, of the same shape, over the cache: each token attends to the
-// positions of its sequence up to its own, whose keys and values are stored.
+// positions of its sequence up to its own, whose keys and values are stored, or
+// to the last of them where there is a window.
 //
-// Every query walks the keys page by page in ascending order with an online
-// softmax, so its result depends on nothing but its own sequence.
+// Every query walks the keys of its window page by page in ascending order with
+// an online softmax, so its result depends on nothing but its own sequence.
 //
 // Source: Ainslie et al. 2023 (grouped queries), https://arxiv.org/abs/2305.13245;
-// Dao et al. 2022 (tiles), https://arxiv.org/abs/2205.14135.
-func (c *Compute) Attention(out, q []float32, heads int, kv *KV, layer int, b *Batch) {
-	check(len(out) == len(q) && len(q) == b.Len()*heads*kv.HeadDim && heads%kv.Heads == 0 && kv.HeadDim == c.limits.HeadDim, "Attention")
-	t := &c.attention
-	*t = attentionTask{
-		c: c, kv: kv, layer: layer, b: b, out: out, q: q, heads: heads, tiles: t.tiles[:0],
-		scale: float32(1 / math.Sqrt(float64(kv.HeadDim))),
+// Dao et al. 2022 (tiles), https://arxiv.org/abs/2205.14135; Beltagy et al. 2020
+// (windows), https://arxiv.org/abs/2004.05150.
+func (c *Compute) Attention(out, q []float32, o AttentionOptions, kv *KV, layer int, b *Batch) {
+	check(len(out) == len(q) && len(q) == b.Len()*o.Heads*kv.HeadDim && o.Heads%kv.Heads == 0 && o.Window >= 0 && kv.HeadDim == c.limits.HeadDim, "Attention")
+	if o.Scale == 0 {
+		o.Scale = float32(1 / math.Sqrt(float64(kv.HeadDim)))
 	}
-	most := max(1, tileQueries*kv.Heads/heads) // tokens of a tile
+	t := &c.attention
+	*t = attentionTask{c: c, kv: kv, layer: layer, b: b, out: out, q: q, AttentionOptions: o, tiles: t.tiles[:0]}
+	most := max(1, tileQueries*kv.Heads/o.Heads) // tokens of a tile
 	for i, seq := range b.Seqs {
 		if n := len(t.tiles); n == 0 || b.Seqs[t.tiles[n-1]] != seq || i-int(t.tiles[n-1]) == most {
 			t.tiles = append(t.tiles, int32(i))
@@ -88,14 +97,13 @@ type attentionTask struct {
 	layer  int
 	b      *Batch
 	out, q []float32
-	heads  int
-	scale  float32
-	tiles  []int32 // the first token of each
+	AttentionOptions
+	tiles []int32 // the first token of each
 }
 
 // Do takes pairs of a tile and a key head.
 func (t *attentionTask) Do(worker, lo, hi int) {
-	group := t.heads / t.kv.Heads
+	group := t.Heads / t.kv.Heads
 	for i := lo; i < hi; i++ {
 		tile, kvHead := i/t.kv.Heads, i%t.kv.Heads
 		from, to := int(t.tiles[tile]), t.b.Len()
@@ -111,19 +119,18 @@ func (t *attentionTask) Do(worker, lo, hi int) {
 // tile computes the attention of n heads from head on, for the tokens [from, to).
 func (t *attentionTask) tile(qs *kernel.Queries, from, to, kvHead, head, n int) {
 	b, dim := t.b, t.kv.HeadDim
-	at := func(token, h int) int { return (token*t.heads + head + h) * dim }
+	at := func(token, h int) int { return (token*t.Heads + head + h) * dim }
 	for token := from; token < to; token++ {
 		for h := range n {
-			t.c.set.Begin(qs, (token-from)*n+h, t.q[at(token, h):][:dim], t.scale)
+			t.c.set.Begin(qs, (token-from)*n+h, t.q[at(token, h):][:dim], t.Scale)
 		}
 	}
-	start := 0 // position of the block's first key
-	for _, page := range b.Tables[b.Seqs[from]] {
-		if start > int(b.Positions[to-1]) {
-			break
-		}
-		t.block(qs, page, start, from, to, kvHead, n)
-		start += t.kv.PageTokens
+	pages := b.Tables[b.Seqs[from]]
+	// Pages before the first token's window are before the others', too.
+	first := t.windowStart(from) / t.kv.PageTokens
+	last := int(b.Positions[to-1]) / t.kv.PageTokens
+	for i := first; i <= last; i++ {
+		t.block(qs, pages[i], i*t.kv.PageTokens, from, to, kvHead, n)
 	}
 	for token := from; token < to; token++ {
 		for h := range n {
@@ -132,32 +139,52 @@ func (t *attentionTask) tile(qs *kernel.Queries, from, to, kvHead, head, n int) 
 	}
 }
 
-// block lets the tile attend to a page. Tokens see different numbers of its
-// keys where it has their own positions.
+// windowStart is the first position that a token attends to.
+func (t *attentionTask) windowStart(token int) int {
+	if t.Window == 0 {
+		return 0
+	}
+	return max(0, int(t.b.Positions[token])+1-t.Window)
+}
+
+// seen is which keys of the page whose first position is start a token attends
+// to: [lo, hi), empty where it is none.
+func (t *attentionTask) seen(token, start int) (lo, hi int) {
+	hi = max(0, min(int(t.b.Positions[token])+1-start, t.kv.PageTokens))
+	return min(hi, max(0, t.windowStart(token)-start)), hi
+}
+
+// block lets the tile attend to a page. Tokens see different parts of it where
+// it has their own positions, and where their windows begin.
 func (t *attentionTask) block(qs *kernel.Queries, page int32, start, from, to, kvHead, n int) {
-	kv, set := t.kv, t.c.set
-	size := kv.PageTokens * kv.HeadDim
+	kv, set, dim := t.kv, t.c.set, t.kv.HeadDim
 	k := kv.keys(page, t.layer, kvHead)
 	v := k + kv.blockHeads()
-	seen := func(token int) int { return min(int(t.b.Positions[token])+1-start, kv.PageTokens) }
+	// Behind keys come other keys or the values: what is read of them, where a
+	// window begins inside of the page, has no effect.
+	keysEnd, valuesEnd := k+(kv.PageTokens+kernel.SpareKeys)*dim, v+kv.PageTokens*dim
 
 	var keys, values []float32
 	half := kv.F16 != nil && to-from == 1
 	switch {
 	case kv.F16 == nil:
-		keys, values = kv.F32[k:k+size], kv.F32[v:v+size]
+		keys, values = kv.F32[k:keysEnd], kv.F32[v:valuesEnd]
 	case !half:
-		keys, values = set.Widen(qs, kv.F16[k:k+size], kv.F16[v:v+size], seen(to-1))
+		_, end := t.seen(to-1, start)
+		keys, values = set.Widen(qs, kv.F16[k:keysEnd], kv.F16[v:valuesEnd], end)
 	}
 	for i := from; i < to; {
+		lo, hi := t.seen(i, start)
 		j := i + 1
-		for j < to && seen(j) == seen(i) {
-			j++
+		for ; j < to; j++ {
+			if l, h := t.seen(j, start); l != lo || h != hi {
+				break
+			}
 		}
-		if lo, hi := (i-from)*n, (j-from)*n; half {
-			set.AttendF16(qs, lo, hi, kv.F16[k:k+size], kv.F16[v:v+size], seen(i))
+		if a, b := (i-from)*n, (j-from)*n; half {
+			set.AttendF16(qs, a, b, kv.F16[k+lo*dim:keysEnd], kv.F16[v+lo*dim:valuesEnd], hi-lo)
 		} else {
-			set.AttendF32(qs, lo, hi, keys, values, max(0, seen(i)))
+			set.AttendF32(qs, a, b, keys[lo*dim:], values[lo*dim:], hi-lo)
 		}
 		i = j
 	}

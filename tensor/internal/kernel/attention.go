@@ -8,6 +8,10 @@ import (
 // BlockKeys is how many keys a block of the attention has at most.
 const BlockKeys = 32
 
+// SpareKeys is what [Set.AttendF32] may read behind the keys of a block that
+// begins anywhere.
+const SpareKeys = 3
+
 // Queries is the attention of some queries of d elements, block by block, and
 // the working memory for it. It may not be used by two goroutines at once.
 //
@@ -35,7 +39,7 @@ func QueriesBytes(queries, d int) int64 {
 		return math.MaxInt64
 	}
 	q, e := int64(queries), int64(d)
-	return 4*(2*q*e+q*BlockKeys+3*q+(2*BlockKeys+1)*e) + 6*alignment
+	return 4*(2*q*e+q*BlockKeys+3*q+(2*BlockKeys+SpareKeys+1)*e) + 6*alignment
 }
 
 // NewQueries returns memory for so many queries of d elements.
@@ -44,7 +48,7 @@ func NewQueries(queries, d int) *Queries {
 		d: d, ones: aligned[float32](d), q: aligned[float32](queries * d), acc: aligned[float32](queries * d),
 		scores: aligned[float32](queries * BlockKeys),
 		tops:   make([]float32, queries), sums: make([]float32, queries), factors: make([]float32, queries),
-		keys: aligned[float32](BlockKeys * d), values: aligned[float32](BlockKeys * d),
+		keys: aligned[float32]((BlockKeys + SpareKeys) * d), values: aligned[float32](BlockKeys * d),
 	}
 	for i := range qs.ones {
 		qs.ones[i] = 1
@@ -85,7 +89,8 @@ func (s *Set) AttendF16(qs *Queries, lo, hi int, keys, values []uint16, n int) {
 }
 
 // Widen makes float32 of the first n keys and values, for several calls of
-// AttendF32: the bits are those of AttendF16.
+// AttendF32: the bits are those of AttendF16. k has spare memory, so that a call
+// may also begin at a later key.
 func (s *Set) Widen(qs *Queries, keys, values []uint16, n int) (k, v []float32) {
 	checkBlock(qs, 0, 0, len(keys), len(values), n)
 	n *= qs.d

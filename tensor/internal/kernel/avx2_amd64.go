@@ -164,6 +164,14 @@ func (g avx2) siluGate(gate, up []float32) {
 	g.generic.siluGate(gate, up)
 }
 
+func (g avx2) geluGate(gate, up []float32) {
+	for n := chunk(len(up)); n > 0; n = chunk(len(up)) {
+		geluGateAVX2(&vecArgs{dst: ptr(gate), x: ptr(up), n: n})
+		gate, up = gate[n:], up[n:]
+	}
+	g.generic.geluGate(gate, up)
+}
+
 func (g avx2) ropePairs(x, cos, sin []float32) {
 	for n := chunk(len(cos)); n > 0; n = chunk(len(cos)) {
 		ropePairsAVX2(&vecArgs{dst: ptr(x), x: ptr(cos), y: ptr(sin), n: n})

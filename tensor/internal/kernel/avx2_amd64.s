@@ -15656,6 +15656,132 @@ elements:
 	VZEROUPPER
 	RET
 
+// func geluGateAVX2(a *vecArgs)
+// Requires: AVX, AVX2
+TEXT ·geluGateAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 24(AX), AX
+
+elements:
+	VMOVUPS (CX), Y0
+	VMULPS  Y0, Y0, Y1
+	VMULPS  geluCubic<>+0(SB), Y1, Y1
+	VADDPS  one8<>+0(SB), Y1, Y1
+	VMULPS  geluLinear<>+0(SB), Y0, Y0
+	VMULPS  Y1, Y0, Y0
+	VXORPS  signs<>+0(SB), Y0, Y0
+	VMOVUPS 32(CX), Y1
+	VMULPS  Y1, Y1, Y2
+	VMULPS  geluCubic<>+0(SB), Y2, Y2
+	VADDPS  one8<>+0(SB), Y2, Y2
+	VMULPS  geluLinear<>+0(SB), Y1, Y1
+	VMULPS  Y2, Y1, Y1
+	VXORPS  signs<>+0(SB), Y1, Y1
+	VMOVUPS expMax<>+0(SB), Y2
+	VMINPS  Y0, Y2, Y0
+	VMINPS  Y1, Y2, Y1
+	VMOVUPS expMin<>+0(SB), Y3
+	VMAXPS  Y0, Y3, Y2
+	VMAXPS  Y1, Y3, Y3
+	VMULPS  log2e<>+0(SB), Y2, Y0
+	VMULPS  log2e<>+0(SB), Y3, Y1
+	VADDPS  roundAdd<>+0(SB), Y0, Y0
+	VADDPS  roundAdd<>+0(SB), Y1, Y1
+	VSUBPS  roundAdd<>+0(SB), Y0, Y6
+	VSUBPS  roundAdd<>+0(SB), Y1, Y7
+	VMULPS  ln2Hi<>+0(SB), Y6, Y4
+	VMULPS  ln2Hi<>+0(SB), Y7, Y5
+	VSUBPS  Y4, Y2, Y2
+	VSUBPS  Y5, Y3, Y3
+	VMULPS  ln2Lo<>+0(SB), Y6, Y6
+	VMULPS  ln2Lo<>+0(SB), Y7, Y7
+	VSUBPS  Y6, Y2, Y2
+	VSUBPS  Y7, Y3, Y3
+	VMULPS  expP5<>+0(SB), Y2, Y4
+	VMULPS  expP5<>+0(SB), Y3, Y5
+	VADDPS  expP4<>+0(SB), Y4, Y4
+	VADDPS  expP4<>+0(SB), Y5, Y5
+	VMULPS  Y2, Y4, Y4
+	VMULPS  Y3, Y5, Y5
+	VADDPS  expP3<>+0(SB), Y4, Y4
+	VADDPS  expP3<>+0(SB), Y5, Y5
+	VMULPS  Y2, Y4, Y4
+	VMULPS  Y3, Y5, Y5
+	VADDPS  expP2<>+0(SB), Y4, Y4
+	VADDPS  expP2<>+0(SB), Y5, Y5
+	VMULPS  Y2, Y4, Y4
+	VMULPS  Y3, Y5, Y5
+	VADDPS  expP1<>+0(SB), Y4, Y4
+	VADDPS  expP1<>+0(SB), Y5, Y5
+	VMULPS  Y2, Y4, Y4
+	VMULPS  Y3, Y5, Y5
+	VADDPS  expP0<>+0(SB), Y4, Y4
+	VADDPS  expP0<>+0(SB), Y5, Y5
+	VMULPS  Y2, Y2, Y6
+	VMULPS  Y3, Y3, Y7
+	VMULPS  Y6, Y4, Y4
+	VMULPS  Y7, Y5, Y5
+	VADDPS  Y2, Y4, Y4
+	VADDPS  Y3, Y5, Y5
+	VADDPS  one8<>+0(SB), Y4, Y4
+	VADDPS  one8<>+0(SB), Y5, Y5
+	VPSUBD  roundAdd<>+0(SB), Y0, Y0
+	VPSUBD  roundAdd<>+0(SB), Y1, Y1
+	VPSRAD  $0x01, Y0, Y2
+	VPSRAD  $0x01, Y1, Y3
+	VPSUBD  Y2, Y0, Y0
+	VPSUBD  Y3, Y1, Y1
+	VPADDD  bias<>+0(SB), Y2, Y2
+	VPADDD  bias<>+0(SB), Y3, Y3
+	VPSLLD  $0x17, Y2, Y2
+	VPSLLD  $0x17, Y3, Y3
+	VMULPS  Y2, Y4, Y4
+	VMULPS  Y3, Y5, Y5
+	VPADDD  bias<>+0(SB), Y0, Y0
+	VPADDD  bias<>+0(SB), Y1, Y1
+	VPSLLD  $0x17, Y0, Y0
+	VPSLLD  $0x17, Y1, Y1
+	VMULPS  Y0, Y4, Y4
+	VMULPS  Y1, Y5, Y5
+	VMOVUPS (CX), Y0
+	VADDPS  one8<>+0(SB), Y4, Y4
+	VDIVPS  Y4, Y0, Y0
+	VMULPS  (DX), Y0, Y0
+	VMOVUPS Y0, (CX)
+	VMOVUPS 32(CX), Y0
+	VADDPS  one8<>+0(SB), Y5, Y5
+	VDIVPS  Y5, Y0, Y0
+	VMULPS  32(DX), Y0, Y0
+	VMOVUPS Y0, 32(CX)
+	ADDQ    $+64, CX
+	ADDQ    $+64, DX
+	SUBQ    $0x10, AX
+	JNZ     elements
+	VZEROUPPER
+	RET
+
+DATA geluCubic<>+0(SB)/4, $0x3d372713
+DATA geluCubic<>+4(SB)/4, $0x3d372713
+DATA geluCubic<>+8(SB)/4, $0x3d372713
+DATA geluCubic<>+12(SB)/4, $0x3d372713
+DATA geluCubic<>+16(SB)/4, $0x3d372713
+DATA geluCubic<>+20(SB)/4, $0x3d372713
+DATA geluCubic<>+24(SB)/4, $0x3d372713
+DATA geluCubic<>+28(SB)/4, $0x3d372713
+GLOBL geluCubic<>(SB), RODATA|NOPTR, $32
+
+DATA geluLinear<>+0(SB)/4, $0x3fcc422a
+DATA geluLinear<>+4(SB)/4, $0x3fcc422a
+DATA geluLinear<>+8(SB)/4, $0x3fcc422a
+DATA geluLinear<>+12(SB)/4, $0x3fcc422a
+DATA geluLinear<>+16(SB)/4, $0x3fcc422a
+DATA geluLinear<>+20(SB)/4, $0x3fcc422a
+DATA geluLinear<>+24(SB)/4, $0x3fcc422a
+DATA geluLinear<>+28(SB)/4, $0x3fcc422a
+GLOBL geluLinear<>(SB), RODATA|NOPTR, $32
+
 // func dequantizeQ41AVX2(a *vecArgs)
 // Requires: AVX, AVX2, F16C
 TEXT ·dequantizeQ41AVX2(SB), NOSPLIT, $0-8

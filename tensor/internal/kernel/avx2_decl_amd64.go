@@ -334,6 +334,11 @@ func ropePairsAVX2(a *vecArgs)
 //go:noescape
 func siluGateAVX2(a *vecArgs)
 
+// geluGateAVX2 sets dst to gelu(dst)*x.
+//
+//go:noescape
+func geluGateAVX2(a *vecArgs)
+
 // dequantizeQ41AVX2 widens blocks of Q4_1.
 //
 //go:noescape

@@ -16,10 +16,10 @@
 // Same bits: each output element has one order of accumulation, whatever the
 // number of tokens, the rows of the call and the place of the element in a
 // slice. [Set.Quantize], [Set.MulQ], [Set.Dequantize], the float16 conversions,
-// [Set.SiLUGate], [Set.Add], the weights of the softmax and the rotations give
-// the same bits in every set; [Set.MulF], the attention's products and
-// [Set.RMSNorm] fuse multiply and add in assembly and don't in portable Go, so
-// they agree between sets only within rounding.
+// the gates and other activations, [Set.LayerNorm], [Set.Add], the weights of the
+// softmax and the rotations give the same bits in every set; [Set.MulF], the
+// attention's products and [Set.RMSNorm] fuse multiply and add in assembly and
+// don't in portable Go, so they agree between sets only within rounding.
 //
 // The assembly is written by the generators in _asm, a module of its own: edit
 // them, then run go generate.

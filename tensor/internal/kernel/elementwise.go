@@ -28,6 +28,9 @@ func (s *Set) Add(dst, src []float32) {
 	s.impl.add(dst, src)
 }
 
+// Scale multiplies x by factor.
+func (s *Set) Scale(x []float32, factor float32) { rescale(x, factor) }
+
 // RopePairs rotates the pairs (x[2i], x[2i+1]) by the angles whose cosines and
 // sines are given. Elements beyond 2*len(cos) stay.
 func (s *Set) RopePairs(x, cos, sin []float32) {

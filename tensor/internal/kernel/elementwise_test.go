@@ -42,6 +42,10 @@ func TestElementwiseBits(t *testing.T) {
 				run  func(s *Set, x, y []float32) float32
 			}{
 				{"SiLUGate", func(s *Set, x, y []float32) float32 { s.SiLUGate(x, y); return 0 }},
+				{"GELUGate", func(s *Set, x, y []float32) float32 { s.GELUGate(x, y); return 0 }},
+				{"GELU", func(s *Set, x, _ []float32) float32 { s.GELU(x); return 0 }},
+				{"SoftCap", func(s *Set, x, _ []float32) float32 { s.SoftCap(x, 30); return 0 }},
+				{"LayerNorm", func(s *Set, x, y []float32) float32 { s.LayerNorm(x, x, y, y, 1e-5); return 0 }},
 				{"Add", func(s *Set, x, y []float32) float32 { s.Add(x, y); return 0 }},
 				{"scale", func(s *Set, x, y []float32) float32 { s.impl.scaleBy(x, x, y, shift); return 0 }},
 			} {
@@ -104,6 +108,98 @@ func TestSiLUGate(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestGELU measures both forms, and the hyperbolic tangent, against float64.
+func TestGELU(t *testing.T) {
+	s := genericSet
+	for x := float32(-12); x < 12; x += 0x1p-7 {
+		v := float64(x)
+		u := math.Sqrt(2/math.Pi) * (v + 0.044715*v*v*v)
+		tanh, erf, gate := []float32{x}, []float32{x}, []float32{x}
+		s.GELU(tanh)
+		s.GELUErf(erf)
+		s.GELUGate(gate, []float32{1.5})
+		want := v / (1 + math.Exp(-2*u))
+		// An error of the exponent is one of the exponential, whose end is the last
+		// finite number: 12 divided by that counts as zero.
+		bound := (9+6*math.Abs(2*u))*eps*math.Abs(want) + 12/math.MaxFloat32
+		if math.Abs(float64(tanh[0])-want) > bound {
+			t.Fatalf("gelu(%g) = %g, want %g", x, tanh[0], want)
+		}
+		if gate[0] != tanh[0]*1.5 {
+			t.Fatalf("the gate of %g is %g, want %g", x, gate[0], tanh[0]*1.5)
+		}
+		if want := 0.5 * v * math.Erfc(-v/math.Sqrt2); math.Abs(float64(erf[0])-want) > eps*math.Abs(want)+0x1p-126 {
+			t.Fatalf("gelu(%g) = %g, want %g", x, erf[0], want)
+		}
+		bound = 4 * eps * math.Abs(math.Tanh(v))
+		if math.Abs(v) >= tanhSeries {
+			bound = 8 * eps // 1 less a quotient with the exponential's error
+		}
+		if got, want := float64(tanhF32(x)), math.Tanh(v); math.Abs(got-want) > bound {
+			t.Fatalf("tanh(%g) = %g, want %g", x, got, want)
+		}
+	}
+	for _, x := range edges {
+		if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
+			continue
+		}
+		got := []float32{x}
+		s.GELU(got)
+		want := float64(max(x, 0)) // beyond all doubt for large ones
+		if math.Abs(float64(x)) > 20 && float64(got[0]) != want {
+			t.Errorf("gelu(%g) = %g", x, got[0])
+		}
+		got[0] = x
+		if s.SoftCap(got, 30); !(math.Abs(float64(got[0])) <= 30) || got[0]*x < 0 {
+			t.Errorf("%g is capped to %g", x, got[0])
+		}
+	}
+	nan := []float32{float32(math.NaN()), float32(math.NaN()), float32(math.NaN())}
+	s.GELU(nan[:1])
+	s.GELUErf(nan[1:2])
+	s.SoftCap(nan[2:], 30)
+	for i, v := range nan {
+		if !math.IsNaN(float64(v)) {
+			t.Errorf("operation %d loses a NaN", i)
+		}
+	}
+}
+
+func TestLayerNorm(t *testing.T) {
+	r := newRand(t)
+	for _, n := range []int{1, 3, 64, 577} {
+		for _, shift := range []float32{0, 1000} {
+			x, w, bias := normals(r, n), normals(r, n), normals(r, n)
+			for i := range x {
+				x[i] += shift
+			}
+			var mean, variance, size float64
+			for _, v := range x {
+				mean += float64(v) / float64(n)
+				size += math.Abs(float64(v)) / float64(n)
+			}
+			for _, v := range x {
+				variance += (float64(v) - mean) * (float64(v) - mean) / float64(n)
+			}
+			scale := 1 / math.Sqrt(variance+1e-5)
+			out := make([]float32, n)
+			genericSet.LayerNorm(out, x, w, bias, 1e-5)
+			for i, v := range x {
+				want := (float64(v) - mean) * scale * float64(w[i])
+				// The mean is a sum of n; its error is one of each difference.
+				bound := eps * (math.Abs(float64(w[i]))*scale*float64(n)/2*size + (float64(n)/2+6)*math.Abs(want) + math.Abs(float64(bias[i])))
+				if math.Abs(float64(out[i])-want-float64(bias[i])) > bound {
+					t.Fatalf("n=%d shift=%g: element %d is %g, want %g within %g", n, shift, i, out[i], want+float64(bias[i]), bound)
+				}
+			}
+			plain := make([]float32, n)
+			genericSet.LayerNorm(plain, x, w, nil, 1e-5)
+			genericSet.Add(plain, bias)
+			mustSame(t, "without a bias", plain, out)
+		}
+	}
 }
 
 func TestRMSNorm(t *testing.T) {

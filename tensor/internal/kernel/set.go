@@ -28,6 +28,7 @@ type kernels interface {
 	sumSquares(x []float32) float32
 	scaleBy(out, x, weight []float32, factor float32)
 	siluGate(gate, up []float32)
+	geluGate(gate, up []float32)
 	add(dst, src []float32)
 	ropePairs(x, cos, sin []float32)
 	prefetch(b []byte)

@@ -23,5 +23,6 @@ func avx2() {
 	dot(wide8, "BF16", 1, 1)
 	attention()
 	vectors()
+	gelu()
 	dequantize()
 }

@@ -189,6 +189,35 @@ func vectors() {
 	leave()
 }
 
+// gelu generates the gate of geluF32 of package kernel, step by step.
+func gelu() {
+	function("geluGateAVX2", "vecArgs", "sets dst to gelu(dst)*x.")
+	o := args()
+	dst, x, n := o.load("dst"), o.load("x"), o.load("n")
+	loop(16, []reg.GPVirtual{dst, x}, []int{64, 64}, n, func() {
+		u := ymms(2)
+		for i := range u {
+			v, cubic := c.YMM(), c.YMM()
+			c.VMOVUPS(at(dst, 32*i), v)
+			c.VMULPS(v, v, cubic)
+			c.VMULPS(eight("geluCubic", 0.044715), cubic, cubic)
+			c.VADDPS(eight("one8", 1), cubic, cubic)
+			c.VMULPS(eight("geluLinear", 1.59576912160573071), v, v)
+			c.VMULPS(cubic, v, u[i])
+			c.VXORPS(eight("signs", math.Copysign(0, -1)), u[i], u[i])
+		}
+		for i, e := range exp(u...) {
+			v := c.YMM()
+			c.VMOVUPS(at(dst, 32*i), v)
+			c.VADDPS(eight("one8", 1), e, e)
+			c.VDIVPS(e, v, v)
+			c.VMULPS(at(x, 32*i), v, v)
+			c.VMOVUPS(v, at(dst, 32*i))
+		}
+	})
+	leave()
+}
+
 // dequantize generates the widening of quantised blocks; n counts elements.
 func dequantize() {
 	function("dequantizeQ41AVX2", "vecArgs", "widens blocks of Q4_1.")
