@@ -34,6 +34,9 @@ func newCharPairs(v *Vocab, x *texts, kinds []TokenType, lease *budget.Lease) (m
 }
 
 func (p *charPairs) encode(w *work, text string, start bool) error {
+	if p.fallback.complete && len(text) >= 2*partBytes {
+		return p.sentence.encodeLong(w, text, start, p)
+	}
 	return p.sentence.encode(w, text, start, p)
 }
 

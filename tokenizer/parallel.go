@@ -23,12 +23,10 @@ const maxMarks = 256
 // does the next one's work.
 type part struct {
 	from  int
-	out   []ID
 	marks []mark        // the first places where it begins pieces
 	ready chan struct{} // closed when marks is complete
 	next  int           // the part that goes on, or the number of parts
 	skip  int           // how many of the next part's tokens aren't used
-	err   error
 }
 
 type mark struct{ at, tokens int }
@@ -50,25 +48,47 @@ func parts(text string) []part {
 	return all
 }
 
-// encodeParts encodes a long text on several processors.
-func (b *bytePairs) encodeParts(w *work, text string, all []part) error {
-	// Each part may end up with the tokens of all that follow.
+// together runs do for 0 to n-1 at once, each on working memory of its own, and
+// returns the tokens of each.
+func (w *work) together(text string, n int, do func(k int, w *work) error) ([][]ID, error) {
+	// A part's tokens are copied, and it may take some of those that follow.
 	if err := w.reserve(4 * int64(len(text))); err != nil {
-		return err
+		return nil, err
 	}
+	out, errs := make([][]ID, n), make([]error, n)
 	var wg sync.WaitGroup
-	for k := range all {
-		wg.Go(func() { all[k].err = b.encodePart(w, text, all, k) })
+	for k := range n {
+		wg.Go(func() {
+			defer func() {
+				if v := recover(); v != nil {
+					errs[k] = fmt.Errorf("panic: %v", v)
+				}
+			}()
+			own := scratch.Get().(*work)
+			defer own.release()
+			*own = work{ctx: w.ctx, budget: w.budget, room: math.MaxInt, arrays: own.arrays}
+			errs[k] = do(k, own)
+			out[k] = own.out
+		})
 	}
 	wg.Wait()
-	for k := range all {
-		if all[k].err != nil {
-			return all[k].err
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
 		}
+	}
+	return out, nil
+}
+
+// encodeParts encodes a long text on several processors.
+func (b *bytePairs) encodeParts(w *work, text string, all []part) error {
+	out, err := w.together(text, len(all), func(k int, w *work) error { return b.encodePart(w, text, all, k) })
+	if err != nil {
+		return err
 	}
 	skip := 0
 	for k := 0; k < len(all); {
-		if err := w.add(all[k].out[skip:]...); err != nil {
+		if err := w.add(out[k][skip:]...); err != nil {
 			return err
 		}
 		k, skip = all[k].next, all[k].skip
@@ -76,8 +96,8 @@ func (b *bytePairs) encodeParts(w *work, text string, all []part) error {
 	return nil
 }
 
-// encodePart encodes part k on working memory of its own.
-func (b *bytePairs) encodePart(of *work, text string, all []part, k int) (err error) {
+// encodePart encodes part k.
+func (b *bytePairs) encodePart(w *work, text string, all []part, k int) error {
 	p := &all[k]
 	marking := true
 	marked := func() {
@@ -86,23 +106,14 @@ func (b *bytePairs) encodePart(of *work, text string, all []part, k int) (err er
 			close(p.ready)
 		}
 	}
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("panic: %v", v)
-		}
-		marked()
-	}()
-	w := scratch.Get().(*work)
-	defer w.release()
-	*w = work{ctx: of.ctx, budget: of.budget, room: math.MaxInt, arrays: w.arrays}
-	// A part that doesn't meet the next one is bounded by the text, as all are.
+	defer marked()
 	meet := k + 1
 	for at := p.from; at < len(text); {
 		for meet < len(all) && at >= all[meet].from {
 			marked()
 			<-all[meet].ready
 			if skip, ok := all[meet].begins(at); ok {
-				p.out, p.next, p.skip = w.out, meet, skip
+				p.next, p.skip = meet, skip
 				return nil
 			}
 			if meet+1 == len(all) || at < all[meet+1].from {
@@ -121,7 +132,6 @@ func (b *bytePairs) encodePart(of *work, text string, all []part, k int) (err er
 		}
 		at += n
 	}
-	p.out = w.out
 	return nil
 }
 
@@ -134,4 +144,56 @@ func (p *part) begins(at int) (tokens int, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// bordersNear are places to cut a long text of SentencePiece at, about equally far
+// apart: there no token reaches across.
+func (s *sentence) bordersNear(text string) (places []int) {
+	if s.charsmap != nil || s.collapse {
+		return nil // what is cut off may change with what is before
+	}
+	n := min(goruntime.GOMAXPROCS(0), len(text)/partBytes)
+	for k := 1; k < n; k++ {
+		from := k * len(text) / n
+		for i := from; i < min(from+partBytes/2, len(text)); i++ {
+			before, size := utf8.DecodeLastRuneInString(text[:i])
+			after, size2 := utf8.DecodeRuneInString(text[i:])
+			whole := before != utf8.RuneError && after != utf8.RuneError && size > 0 && size2 > 0
+			if whole && !s.borders.joined(spelled(before), spelled(after)) {
+				places = append(places, i)
+				break
+			}
+		}
+	}
+	return places
+}
+
+// spelled is the character as SentencePiece spells it.
+func spelled(r rune) rune {
+	if r == ' ' {
+		return spaceMark
+	}
+	return r
+}
+
+// encodeLong is encode on several processors, for an algorithm that has a token
+// for each byte.
+func (s *sentence) encodeLong(w *work, text string, start bool, m pieceEncoder) error {
+	places := s.bordersNear(text)
+	if len(places) == 0 {
+		return s.encode(w, text, start, m)
+	}
+	places = append([]int{0}, append(places, len(text))...)
+	out, err := w.together(text, len(places)-1, func(k int, w *work) error {
+		return s.encode(w, text[places[k]:places[k+1]], start && k == 0, m)
+	})
+	if err != nil {
+		return err
+	}
+	for _, ids := range out {
+		if err := w.add(ids...); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -43,10 +43,17 @@ func TestParallel(t *testing.T) {
 		"mixed": longText(r, n), "a letter": strings.Repeat("a", n), "spaces": strings.Repeat(" ", n), "emoji": strings.Repeat("\U0001f600", n/4),
 		"digits": strings.Repeat("1234567", n/7), "lines": strings.Repeat("a line of text\n", n/15), "nothing in common": strings.Repeat("a", n/2) + strings.Repeat(" b", n/4),
 	}
+	toks := map[string]*Tokenizer{"llama-spm": newTokenizer(t, readVocab(t, "testdata/llama-spm.vocab.json.gz"))}
 	for _, pre := range []string{"gpt-2", "llama-bpe", "deepseek-coder", "tiny_aya", "qwen2", "bloom"} {
 		v := readVocab(t, "testdata/gpt-2.vocab.json.gz")
 		v.Pre = pre
-		tok := newTokenizer(t, v)
+		toks[pre] = newTokenizer(t, v)
+	}
+	var err error
+	if toks["gemma"], err = jsonTokenizer(readJSON(t, "testdata/json/gemma.tokenizer.json.gz")); err != nil {
+		t.Fatal(err)
+	}
+	for pre, tok := range toks {
 		for name, text := range texts {
 			t.Run(pre+"/"+name, func(t *testing.T) {
 				goruntime.GOMAXPROCS(1)

@@ -69,6 +69,9 @@ func rankScores(scores []float32, kinds []TokenType, lease *budget.Lease) ([]uin
 }
 
 func (s *scoredPairs) encode(w *work, text string, start bool) error {
+	if s.fallback.complete && len(text) >= 2*partBytes {
+		return s.sentence.encodeLong(w, text, start, s)
+	}
 	return s.sentence.encode(w, text, start, s)
 }
 
