@@ -65,7 +65,10 @@ func (s *sentence) encode(w *work, text string, start bool, m pieceEncoder) erro
 	w.lost = false
 	w.spelling = w.spelling[:0]
 	last := utf8.RuneError
-	add := start && s.prefix && !(s.once && (strings.HasPrefix(text, " ") || strings.HasPrefix(text, markText)))
+	add := start && s.prefix
+	if s.once && (strings.HasPrefix(text, " ") || strings.HasPrefix(text, markText)) {
+		add = false
+	}
 	spaced := s.collapse // what was before is a space, or the beginning
 	for len(text) > 0 {
 		chunk, n := s.next(text)
