@@ -57,6 +57,11 @@ test: build ## All tests, with the real model (fetched once, or DUNLIN_TEST_MODE
 test-short: ## The quick tests, without a model
 	$(TEST) -short $(PACKAGES)
 
+.PHONY: test-gemma
+test-gemma: build ## Gemma 3 held to Transformers (fetched once, or DUNLIN_TEST_GEMMA)
+	@model=$${DUNLIN_TEST_GEMMA:-$$(bin/dunlin pull gemma3-270m)}; \
+	DUNLIN_TEST_GEMMA=$$model $(TEST) -count=1 -timeout=20m -run Gemma ./runtime ./models ./cmd/dunlin
+
 .PHONY: test-purego
 test-purego: ## The quick tests without assembly
 	CGO_ENABLED=0 $(TEST) -short -tags purego $(PACKAGES)
