@@ -2,6 +2,7 @@ package runtime_test
 
 import (
 	"os"
+	goruntime "runtime"
 	"testing"
 
 	"github.com/dunlin-go/dunlin/runtime"
@@ -16,6 +17,7 @@ func BenchmarkLoad(b *testing.B) {
 			if path == "" {
 				b.Skip(model.env + " is not set to the path of a model")
 			}
+			vocabulary := vocabularyBytes(b, path)
 			for b.Loop() {
 				m, err := runtime.Load(b.Context(), path)
 				if err != nil {
@@ -30,6 +32,27 @@ func BenchmarkLoad(b *testing.B) {
 				}
 				b.StartTimer()
 			}
+			b.ReportMetric(float64(vocabulary)/(1<<20), "vocab-MiB")
 		})
 	}
+}
+
+// vocabularyBytes is what the heap grows by for a vocabulary.
+func vocabularyBytes(b *testing.B, path string) uint64 {
+	heap := func() uint64 {
+		goruntime.GC()
+		var m goruntime.MemStats
+		goruntime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	tok, err := runtime.OpenTokenizer(b.Context(), path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	grown := heap() - before
+	if err := tok.Close(); err != nil {
+		b.Fatal(err)
+	}
+	return grown
 }

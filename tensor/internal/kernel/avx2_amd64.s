@@ -12627,6 +12627,301 @@ block:
 	VZEROUPPER
 	RET
 
+// func streamQ40AVX2(a *mulArgs)
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
+TEXT ·streamQ40AVX2(SB), NOSPLIT, $0-8
+	VPBROADCASTD lowNibbles<>+0(SB), Y0
+	VPBROADCASTD ones<>+0(SB), Y1
+	MOVQ         a+0(FP), AX
+	MOVQ         (AX), CX
+	MOVQ         96(AX), DX
+	MOVQ         24(AX), BX
+	MOVQ         120(AX), SI
+	MOVQ         128(AX), DI
+	ADDQ         CX, SI
+	MOVQ         8(AX), AX
+	LEAQ         (AX)(AX*2), R8
+	LEAQ         (CX)(AX*4), R9
+	SHLQ         $0x01, BX
+
+group:
+	MOVQ   a+0(FP), R10
+	MOVQ   40(R10), R11
+	MOVQ   48(R10), R12
+	MOVQ   16(R10), R10
+	VXORPS Y2, Y2, Y2
+
+block:
+	PREFETCHT1     (SI)
+	PREFETCHT0     (SI)(DI*1)
+	PREFETCHT1     64(SI)
+	PREFETCHT0     64(SI)(DI*1)
+	PREFETCHT1     128(SI)
+	PREFETCHT0     128(SI)(DI*1)
+	ADDQ           $+144, SI
+	VBROADCASTI128 (R11), Y3
+	VBROADCASTI128 16(R11), Y4
+	VBROADCASTI128 2(CX), Y5
+	VBROADCASTI128 2(CX)(AX*1), Y6
+	VBROADCASTI128 2(CX)(AX*2), Y7
+	VBROADCASTI128 2(CX)(R8*1), Y8
+	VINSERTI128    $0x01, 2(R9), Y5, Y5
+	VINSERTI128    $0x01, 2(R9)(AX*1), Y6, Y6
+	VINSERTI128    $0x01, 2(R9)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 2(R9)(R8*1), Y8, Y8
+	VPSRLW         $0x04, Y5, Y9
+	VPAND          Y0, Y5, Y5
+	VPAND          Y0, Y9, Y9
+	VPMADDUBSW     Y3, Y5, Y5
+	VPMADDUBSW     Y4, Y9, Y9
+	VPADDW         Y9, Y5, Y5
+	VPSRLW         $0x04, Y6, Y9
+	VPAND          Y0, Y6, Y6
+	VPAND          Y0, Y9, Y9
+	VPMADDUBSW     Y3, Y6, Y6
+	VPMADDUBSW     Y4, Y9, Y9
+	VPADDW         Y9, Y6, Y6
+	VPSRLW         $0x04, Y7, Y9
+	VPAND          Y0, Y7, Y7
+	VPAND          Y0, Y9, Y9
+	VPMADDUBSW     Y3, Y7, Y7
+	VPMADDUBSW     Y4, Y9, Y9
+	VPADDW         Y9, Y7, Y7
+	VPSRLW         $0x04, Y8, Y9
+	VPAND          Y0, Y8, Y8
+	VPAND          Y0, Y9, Y9
+	VPMADDUBSW     Y3, Y8, Y8
+	VPMADDUBSW     Y4, Y9, Y9
+	VPADDW         Y9, Y8, Y8
+	VPUNPCKLDQ     Y6, Y5, Y3
+	VPUNPCKHDQ     Y6, Y5, Y4
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y6
+	VPADDW         Y4, Y3, Y3
+	VPADDW         Y6, Y5, Y5
+	VPUNPCKLQDQ    Y5, Y3, Y4
+	VPUNPCKHQDQ    Y5, Y3, Y6
+	VPADDW         Y6, Y4, Y4
+	VPMADDWD       Y1, Y4, Y4
+	VCVTDQ2PS      Y4, Y4
+	VMOVDQU        (CX), X3
+	VPBLENDW       $0x02, -2(CX)(AX*1), X3, X3
+	VPBLENDW       $0x04, -4(CX)(AX*2), X3, X3
+	VPBLENDW       $0x08, -6(CX)(R8*1), X3, X3
+	VPBLENDW       $0x10, -8(R9), X3, X3
+	VPBLENDW       $0x20, -10(R9)(AX*1), X3, X3
+	VPBLENDW       $0x40, -12(R9)(AX*2), X3, X3
+	VPBLENDW       $0x80, -14(R9)(R8*1), X3, X3
+	VCVTPH2PS      X3, Y3
+	VMULPS         minus8<>+0(SB), Y3, Y5
+	VBROADCASTSS   (R12), Y6
+	VMULPS         Y6, Y3, Y3
+	VFMADD231PS    Y4, Y3, Y2
+	VBROADCASTSS   4(R12), Y3
+	VFMADD231PS    Y3, Y5, Y2
+	ADDQ           $+18, CX
+	ADDQ           $+18, R9
+	ADDQ           $0x20, R11
+	ADDQ           $0x08, R12
+	DECQ           R10
+	JNZ            block
+	VMOVUPS        Y2, (DX)
+	ADDQ           $0x20, DX
+	LEAQ           (R9)(R8*1), CX
+	LEAQ           (CX)(AX*4), R9
+	DECQ           BX
+	JNZ            group
+	VZEROUPPER
+	RET
+
+// func streamQ50AVX2(a *mulArgs)
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
+TEXT ·streamQ50AVX2(SB), NOSPLIT, $0-8
+	VPBROADCASTD lowNibbles<>+0(SB), Y0
+	VPBROADCASTD ones<>+0(SB), Y1
+	MOVQ         a+0(FP), AX
+	MOVQ         (AX), CX
+	MOVQ         96(AX), DX
+	MOVQ         24(AX), BX
+	MOVQ         120(AX), SI
+	MOVQ         128(AX), DI
+	ADDQ         CX, SI
+	MOVQ         8(AX), AX
+	LEAQ         (AX)(AX*2), R8
+	LEAQ         (CX)(AX*4), R9
+	SHLQ         $0x01, BX
+
+group:
+	MOVQ   a+0(FP), R10
+	MOVQ   40(R10), R11
+	MOVQ   48(R10), R12
+	MOVQ   16(R10), R10
+	VXORPS Y2, Y2, Y2
+
+block:
+	PREFETCHT1     (SI)
+	PREFETCHT0     (SI)(DI*1)
+	PREFETCHT1     64(SI)
+	PREFETCHT0     64(SI)(DI*1)
+	PREFETCHT1     128(SI)
+	PREFETCHT0     128(SI)(DI*1)
+	ADDQ           $+176, SI
+	VBROADCASTI128 (R11), Y3
+	VBROADCASTI128 16(R11), Y4
+	VBROADCASTI128 6(CX), Y5
+	VINSERTI128    $0x01, 6(R9), Y5, Y5
+	VBROADCASTI128 (CX), Y7
+	VINSERTI128    $0x01, (R9), Y7, Y7
+	VPSRLW         $0x04, Y5, Y6
+	VPAND          Y0, Y5, Y5
+	VPSHUFB        spreadLow<>+0(SB), Y7, Y8
+	VPAND          bitOfByte<>+0(SB), Y8, Y8
+	VPCMPEQB       bitOfByte<>+0(SB), Y8, Y8
+	VPAND          sixteens<>+0(SB), Y8, Y8
+	VPOR           Y8, Y5, Y5
+	VPMADDUBSW     Y3, Y5, Y5
+	VPAND          Y0, Y6, Y6
+	VPSHUFB        spreadHigh<>+0(SB), Y7, Y7
+	VPAND          bitOfByte<>+0(SB), Y7, Y7
+	VPCMPEQB       bitOfByte<>+0(SB), Y7, Y7
+	VPAND          sixteens<>+0(SB), Y7, Y7
+	VPOR           Y7, Y6, Y6
+	VPMADDUBSW     Y4, Y6, Y6
+	VPADDW         Y6, Y5, Y5
+	VPMADDWD       Y1, Y5, Y5
+	VBROADCASTI128 6(CX)(AX*1), Y6
+	VINSERTI128    $0x01, 6(R9)(AX*1), Y6, Y6
+	VBROADCASTI128 (CX)(AX*1), Y8
+	VINSERTI128    $0x01, (R9)(AX*1), Y8, Y8
+	VPSRLW         $0x04, Y6, Y7
+	VPAND          Y0, Y6, Y6
+	VPSHUFB        spreadLow<>+0(SB), Y8, Y9
+	VPAND          bitOfByte<>+0(SB), Y9, Y9
+	VPCMPEQB       bitOfByte<>+0(SB), Y9, Y9
+	VPAND          sixteens<>+0(SB), Y9, Y9
+	VPOR           Y9, Y6, Y6
+	VPMADDUBSW     Y3, Y6, Y6
+	VPAND          Y0, Y7, Y7
+	VPSHUFB        spreadHigh<>+0(SB), Y8, Y8
+	VPAND          bitOfByte<>+0(SB), Y8, Y8
+	VPCMPEQB       bitOfByte<>+0(SB), Y8, Y8
+	VPAND          sixteens<>+0(SB), Y8, Y8
+	VPOR           Y8, Y7, Y7
+	VPMADDUBSW     Y4, Y7, Y7
+	VPADDW         Y7, Y6, Y6
+	VPMADDWD       Y1, Y6, Y6
+	VBROADCASTI128 6(CX)(AX*2), Y7
+	VINSERTI128    $0x01, 6(R9)(AX*2), Y7, Y7
+	VBROADCASTI128 (CX)(AX*2), Y9
+	VINSERTI128    $0x01, (R9)(AX*2), Y9, Y9
+	VPSRLW         $0x04, Y7, Y8
+	VPAND          Y0, Y7, Y7
+	VPSHUFB        spreadLow<>+0(SB), Y9, Y10
+	VPAND          bitOfByte<>+0(SB), Y10, Y10
+	VPCMPEQB       bitOfByte<>+0(SB), Y10, Y10
+	VPAND          sixteens<>+0(SB), Y10, Y10
+	VPOR           Y10, Y7, Y7
+	VPMADDUBSW     Y3, Y7, Y7
+	VPAND          Y0, Y8, Y8
+	VPSHUFB        spreadHigh<>+0(SB), Y9, Y9
+	VPAND          bitOfByte<>+0(SB), Y9, Y9
+	VPCMPEQB       bitOfByte<>+0(SB), Y9, Y9
+	VPAND          sixteens<>+0(SB), Y9, Y9
+	VPOR           Y9, Y8, Y8
+	VPMADDUBSW     Y4, Y8, Y8
+	VPADDW         Y8, Y7, Y7
+	VPMADDWD       Y1, Y7, Y7
+	VBROADCASTI128 6(CX)(R8*1), Y8
+	VINSERTI128    $0x01, 6(R9)(R8*1), Y8, Y8
+	VBROADCASTI128 (CX)(R8*1), Y10
+	VINSERTI128    $0x01, (R9)(R8*1), Y10, Y10
+	VPSRLW         $0x04, Y8, Y9
+	VPAND          Y0, Y8, Y8
+	VPSHUFB        spreadLow<>+0(SB), Y10, Y11
+	VPAND          bitOfByte<>+0(SB), Y11, Y11
+	VPCMPEQB       bitOfByte<>+0(SB), Y11, Y11
+	VPAND          sixteens<>+0(SB), Y11, Y11
+	VPOR           Y11, Y8, Y8
+	VPMADDUBSW     Y3, Y8, Y8
+	VPAND          Y0, Y9, Y9
+	VPSHUFB        spreadHigh<>+0(SB), Y10, Y3
+	VPAND          bitOfByte<>+0(SB), Y3, Y3
+	VPCMPEQB       bitOfByte<>+0(SB), Y3, Y3
+	VPAND          sixteens<>+0(SB), Y3, Y3
+	VPOR           Y3, Y9, Y9
+	VPMADDUBSW     Y4, Y9, Y9
+	VPADDW         Y9, Y8, Y8
+	VPMADDWD       Y1, Y8, Y8
+	VPUNPCKLDQ     Y6, Y5, Y3
+	VPUNPCKHDQ     Y6, Y5, Y4
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y6
+	VPADDD         Y4, Y3, Y3
+	VPADDD         Y6, Y5, Y5
+	VPUNPCKLQDQ    Y5, Y3, Y4
+	VPUNPCKHQDQ    Y5, Y3, Y6
+	VPADDD         Y6, Y4, Y4
+	VCVTDQ2PS      Y4, Y4
+	VMOVDQU        (CX), X3
+	VPBLENDW       $0x02, -2(CX)(AX*1), X3, X3
+	VPBLENDW       $0x04, -4(CX)(AX*2), X3, X3
+	VPBLENDW       $0x08, -6(CX)(R8*1), X3, X3
+	VPBLENDW       $0x10, -8(R9), X3, X3
+	VPBLENDW       $0x20, -10(R9)(AX*1), X3, X3
+	VPBLENDW       $0x40, -12(R9)(AX*2), X3, X3
+	VPBLENDW       $0x80, -14(R9)(R8*1), X3, X3
+	VCVTPH2PS      X3, Y3
+	VMULPS         minus16<>+0(SB), Y3, Y5
+	VBROADCASTSS   (R12), Y6
+	VMULPS         Y6, Y3, Y3
+	VFMADD231PS    Y4, Y3, Y2
+	VBROADCASTSS   4(R12), Y3
+	VFMADD231PS    Y3, Y5, Y2
+	ADDQ           $+22, CX
+	ADDQ           $+22, R9
+	ADDQ           $0x20, R11
+	ADDQ           $0x08, R12
+	DECQ           R10
+	JNZ            block
+	VMOVUPS        Y2, (DX)
+	ADDQ           $0x20, DX
+	LEAQ           (R9)(R8*1), CX
+	LEAQ           (CX)(AX*4), R9
+	DECQ           BX
+	JNZ            group
+	VZEROUPPER
+	RET
+
+DATA spreadLow<>+0(SB)/4, $0x02020202
+DATA spreadLow<>+4(SB)/4, $0x02020202
+DATA spreadLow<>+8(SB)/4, $0x03030303
+DATA spreadLow<>+12(SB)/4, $0x03030303
+DATA spreadLow<>+16(SB)/4, $0x02020202
+DATA spreadLow<>+20(SB)/4, $0x02020202
+DATA spreadLow<>+24(SB)/4, $0x03030303
+DATA spreadLow<>+28(SB)/4, $0x03030303
+GLOBL spreadLow<>(SB), RODATA|NOPTR, $32
+
+DATA spreadHigh<>+0(SB)/4, $0x04040404
+DATA spreadHigh<>+4(SB)/4, $0x04040404
+DATA spreadHigh<>+8(SB)/4, $0x05050505
+DATA spreadHigh<>+12(SB)/4, $0x05050505
+DATA spreadHigh<>+16(SB)/4, $0x04040404
+DATA spreadHigh<>+20(SB)/4, $0x04040404
+DATA spreadHigh<>+24(SB)/4, $0x05050505
+DATA spreadHigh<>+28(SB)/4, $0x05050505
+GLOBL spreadHigh<>(SB), RODATA|NOPTR, $32
+
+DATA bitOfByte<>+0(SB)/4, $0x08040201
+DATA bitOfByte<>+4(SB)/4, $0x80402010
+DATA bitOfByte<>+8(SB)/4, $0x08040201
+DATA bitOfByte<>+12(SB)/4, $0x80402010
+DATA bitOfByte<>+16(SB)/4, $0x08040201
+DATA bitOfByte<>+20(SB)/4, $0x80402010
+DATA bitOfByte<>+24(SB)/4, $0x08040201
+DATA bitOfByte<>+28(SB)/4, $0x80402010
+GLOBL bitOfByte<>(SB), RODATA|NOPTR, $32
+
 // func streamQ80AVX2(a *mulArgs)
 // Requires: AVX, AVX2, F16C, FMA3, MMX+
 TEXT ·streamQ80AVX2(SB), NOSPLIT, $0-8
@@ -12752,6 +13047,631 @@ block:
 	JNZ            group
 	VZEROUPPER
 	RET
+
+// func streamQ4KAVX2(a *mulArgs)
+// Requires: AVX, AVX2, F16C, FMA3, MMX+
+TEXT ·streamQ4KAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 96(AX), DX
+	MOVQ 24(AX), BX
+	MOVQ 120(AX), SI
+	MOVQ 128(AX), DI
+	ADDQ CX, SI
+	MOVQ 8(AX), R8
+	LEAQ (R8)(R8*2), R9
+	LEAQ (CX)(R8*4), R10
+	SHLQ $0x01, BX
+	MOVQ 32(AX), AX
+
+group:
+	MOVQ   a+0(FP), R11
+	MOVQ   40(R11), R12
+	MOVQ   48(R11), R13
+	MOVQ   16(R11), R11
+	VXORPS Y0, Y0, Y0
+
+block:
+	PREFETCHT1     (SI)
+	PREFETCHT0     (SI)(DI*1)
+	PREFETCHT1     64(SI)
+	PREFETCHT0     64(SI)(DI*1)
+	PREFETCHT1     128(SI)
+	PREFETCHT0     128(SI)(DI*1)
+	PREFETCHT1     192(SI)
+	PREFETCHT0     192(SI)(DI*1)
+	PREFETCHT1     256(SI)
+	PREFETCHT0     256(SI)(DI*1)
+	PREFETCHT1     320(SI)
+	PREFETCHT0     320(SI)(DI*1)
+	PREFETCHT1     384(SI)
+	PREFETCHT0     384(SI)(DI*1)
+	PREFETCHT1     448(SI)
+	PREFETCHT0     448(SI)(DI*1)
+	PREFETCHT1     512(SI)
+	PREFETCHT0     512(SI)(DI*1)
+	PREFETCHT1     576(SI)
+	PREFETCHT0     576(SI)(DI*1)
+	PREFETCHT1     640(SI)
+	PREFETCHT0     640(SI)(DI*1)
+	PREFETCHT1     704(SI)
+	PREFETCHT0     704(SI)(DI*1)
+	PREFETCHT1     768(SI)
+	PREFETCHT0     768(SI)(DI*1)
+	PREFETCHT1     832(SI)
+	PREFETCHT0     832(SI)(DI*1)
+	PREFETCHT1     896(SI)
+	PREFETCHT0     896(SI)(DI*1)
+	PREFETCHT1     960(SI)
+	PREFETCHT0     960(SI)(DI*1)
+	PREFETCHT1     1024(SI)
+	PREFETCHT0     1024(SI)(DI*1)
+	PREFETCHT1     1088(SI)
+	PREFETCHT0     1088(SI)(DI*1)
+	ADDQ           $+1152, SI
+	VMOVD          (CX), X1
+	VPINSRD        $0x01, (CX)(R8*1), X1, X1
+	VPINSRD        $0x02, (CX)(R8*2), X1, X1
+	VPINSRD        $0x03, (CX)(R9*1), X1, X1
+	VMOVD          (R10), X2
+	VPINSRD        $0x01, (R10)(R8*1), X2, X2
+	VPINSRD        $0x02, (R10)(R8*2), X2, X2
+	VPINSRD        $0x03, (R10)(R9*1), X2, X2
+	VINSERTI128    $0x01, X2, Y1, Y2
+	VPAND          words<>+0(SB), Y2, Y3
+	VEXTRACTI128   $0x01, Y3, X1
+	VPACKUSDW      X1, X3, X1
+	VCVTPH2PS      X1, Y3
+	VPSRLD         $0x10, Y2, Y2
+	VPAND          words<>+0(SB), Y2, Y2
+	VEXTRACTI128   $0x01, Y2, X1
+	VPACKUSDW      X1, X2, X1
+	VCVTPH2PS      X1, Y2
+	VXORPS         signs<>+0(SB), Y2, Y2
+	VMOVD          4(CX), X1
+	VPINSRD        $0x01, 4(CX)(R8*1), X1, X1
+	VPINSRD        $0x02, 4(CX)(R8*2), X1, X1
+	VPINSRD        $0x03, 4(CX)(R9*1), X1, X1
+	VMOVD          4(R10), X4
+	VPINSRD        $0x01, 4(R10)(R8*1), X4, X4
+	VPINSRD        $0x02, 4(R10)(R8*2), X4, X4
+	VPINSRD        $0x03, 4(R10)(R9*1), X4, X4
+	VINSERTI128    $0x01, X4, Y1, Y4
+	VMOVD          8(CX), X1
+	VPINSRD        $0x01, 8(CX)(R8*1), X1, X1
+	VPINSRD        $0x02, 8(CX)(R8*2), X1, X1
+	VPINSRD        $0x03, 8(CX)(R9*1), X1, X1
+	VMOVD          8(R10), X5
+	VPINSRD        $0x01, 8(R10)(R8*1), X5, X5
+	VPINSRD        $0x02, 8(R10)(R8*2), X5, X5
+	VPINSRD        $0x03, 8(R10)(R9*1), X5, X5
+	VINSERTI128    $0x01, X5, Y1, Y5
+	VMOVD          12(CX), X1
+	VPINSRD        $0x01, 12(CX)(R8*1), X1, X1
+	VPINSRD        $0x02, 12(CX)(R8*2), X1, X1
+	VPINSRD        $0x03, 12(CX)(R9*1), X1, X1
+	VMOVD          12(R10), X6
+	VPINSRD        $0x01, 12(R10)(R8*1), X6, X6
+	VPINSRD        $0x02, 12(R10)(R8*2), X6, X6
+	VPINSRD        $0x03, 12(R10)(R9*1), X6, X6
+	VINSERTI128    $0x01, X6, Y1, Y6
+	VPAND          nibbles8<>+0(SB), Y6, Y7
+	VPSRLW         $0x06, Y4, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPSLLW         $0x04, Y8, Y8
+	VPOR           Y8, Y7, Y7
+	VPAND          low6<>+0(SB), Y4, Y4
+	VPSRLD         $0x00, Y4, Y8
+	VPAND          low8<>+0(SB), Y8, Y8
+	VCVTDQ2PS      Y8, Y8
+	VMULPS         Y3, Y8, Y8
+	VMOVUPS        Y8, 512(AX)
+	VPSRLD         $0x00, Y7, Y8
+	VPAND          low8<>+0(SB), Y8, Y8
+	VCVTDQ2PS      Y8, Y8
+	VMULPS         Y3, Y8, Y8
+	VMOVUPS        Y8, 3072(AX)
+	VPSRLD         $0x08, Y4, Y8
+	VPAND          low8<>+0(SB), Y8, Y8
+	VCVTDQ2PS      Y8, Y8
+	VMULPS         Y3, Y8, Y8
+	VMOVUPS        Y8, 1152(AX)
+	VPSRLD         $0x08, Y7, Y8
+	VPAND          low8<>+0(SB), Y8, Y8
+	VCVTDQ2PS      Y8, Y8
+	VMULPS         Y3, Y8, Y8
+	VMOVUPS        Y8, 3712(AX)
+	VPSRLD         $0x10, Y4, Y8
+	VPAND          low8<>+0(SB), Y8, Y8
+	VCVTDQ2PS      Y8, Y8
+	VMULPS         Y3, Y8, Y8
+	VMOVUPS        Y8, 1792(AX)
+	VPSRLD         $0x10, Y7, Y8
+	VPAND          low8<>+0(SB), Y8, Y8
+	VCVTDQ2PS      Y8, Y8
+	VMULPS         Y3, Y8, Y8
+	VMOVUPS        Y8, 4352(AX)
+	VPSRLD         $0x18, Y4, Y4
+	VPAND          low8<>+0(SB), Y4, Y4
+	VCVTDQ2PS      Y4, Y4
+	VMULPS         Y3, Y4, Y4
+	VMOVUPS        Y4, 2432(AX)
+	VPSRLD         $0x18, Y7, Y4
+	VPAND          low8<>+0(SB), Y4, Y4
+	VCVTDQ2PS      Y4, Y4
+	VMULPS         Y3, Y4, Y4
+	VMOVUPS        Y4, 4992(AX)
+	VPSRLW         $0x04, Y6, Y3
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VPSRLW         $0x06, Y5, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPSLLW         $0x04, Y4, Y4
+	VPOR           Y4, Y3, Y3
+	VPAND          low6<>+0(SB), Y5, Y5
+	VPSRLD         $0x00, Y5, Y4
+	VPAND          low8<>+0(SB), Y4, Y4
+	VCVTDQ2PS      Y4, Y4
+	VMULPS         Y2, Y4, Y4
+	VMOVUPS        Y4, 576(AX)
+	VPSRLD         $0x00, Y3, Y4
+	VPAND          low8<>+0(SB), Y4, Y4
+	VCVTDQ2PS      Y4, Y4
+	VMULPS         Y2, Y4, Y4
+	VMOVUPS        Y4, 3136(AX)
+	VPSRLD         $0x08, Y5, Y4
+	VPAND          low8<>+0(SB), Y4, Y4
+	VCVTDQ2PS      Y4, Y4
+	VMULPS         Y2, Y4, Y4
+	VMOVUPS        Y4, 1216(AX)
+	VPSRLD         $0x08, Y3, Y4
+	VPAND          low8<>+0(SB), Y4, Y4
+	VCVTDQ2PS      Y4, Y4
+	VMULPS         Y2, Y4, Y4
+	VMOVUPS        Y4, 3776(AX)
+	VPSRLD         $0x10, Y5, Y4
+	VPAND          low8<>+0(SB), Y4, Y4
+	VCVTDQ2PS      Y4, Y4
+	VMULPS         Y2, Y4, Y4
+	VMOVUPS        Y4, 1856(AX)
+	VPSRLD         $0x10, Y3, Y4
+	VPAND          low8<>+0(SB), Y4, Y4
+	VCVTDQ2PS      Y4, Y4
+	VMULPS         Y2, Y4, Y4
+	VMOVUPS        Y4, 4416(AX)
+	VPSRLD         $0x18, Y5, Y4
+	VPAND          low8<>+0(SB), Y4, Y4
+	VCVTDQ2PS      Y4, Y4
+	VMULPS         Y2, Y4, Y4
+	VMOVUPS        Y4, 2496(AX)
+	VPSRLD         $0x18, Y3, Y3
+	VPAND          low8<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VMULPS         Y2, Y3, Y3
+	VMOVUPS        Y3, 5056(AX)
+	VBROADCASTI128 (R12), Y2
+	VBROADCASTI128 32(R12), Y3
+	VBROADCASTI128 16(CX), Y4
+	VINSERTI128    $0x01, 16(R10), Y4, Y4
+	VPSRLW         $0x04, Y4, Y5
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPMADDUBSW     Y2, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y5, Y5
+	VPMADDUBSW     Y3, Y5, Y5
+	VBROADCASTI128 16(CX)(R8*1), Y6
+	VINSERTI128    $0x01, 16(R10)(R8*1), Y6, Y6
+	VPSRLW         $0x04, Y6, Y7
+	VPAND          nibbles8<>+0(SB), Y6, Y6
+	VPMADDUBSW     Y2, Y6, Y6
+	VPAND          nibbles8<>+0(SB), Y7, Y7
+	VPMADDUBSW     Y3, Y7, Y7
+	VBROADCASTI128 16(CX)(R8*2), Y8
+	VINSERTI128    $0x01, 16(R10)(R8*2), Y8, Y8
+	VPSRLW         $0x04, Y8, Y9
+	VPAND          nibbles8<>+0(SB), Y8, Y8
+	VPMADDUBSW     Y2, Y8, Y8
+	VPAND          nibbles8<>+0(SB), Y9, Y9
+	VPMADDUBSW     Y3, Y9, Y9
+	VBROADCASTI128 16(CX)(R9*1), Y10
+	VINSERTI128    $0x01, 16(R10)(R9*1), Y10, Y10
+	VPSRLW         $0x04, Y10, Y11
+	VPAND          nibbles8<>+0(SB), Y10, Y10
+	VPMADDUBSW     Y2, Y10, Y10
+	VPAND          nibbles8<>+0(SB), Y11, Y11
+	VPMADDUBSW     Y3, Y11, Y11
+	VBROADCASTI128 16(R12), Y2
+	VBROADCASTI128 48(R12), Y3
+	VBROADCASTI128 32(CX), Y12
+	VINSERTI128    $0x01, 32(R10), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y5, Y5
+	VBROADCASTI128 32(CX)(R8*1), Y12
+	VINSERTI128    $0x01, 32(R10)(R8*1), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y6, Y6
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y7, Y7
+	VBROADCASTI128 32(CX)(R8*2), Y12
+	VINSERTI128    $0x01, 32(R10)(R8*2), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y8, Y8
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y9, Y9
+	VBROADCASTI128 32(CX)(R9*1), Y12
+	VINSERTI128    $0x01, 32(R10)(R9*1), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y10, Y10
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y11, Y11
+	VPUNPCKLDQ     Y6, Y4, Y2
+	VPUNPCKHDQ     Y6, Y4, Y3
+	VPUNPCKLDQ     Y10, Y8, Y4
+	VPUNPCKHDQ     Y10, Y8, Y6
+	VPADDW         Y3, Y2, Y2
+	VPADDW         Y6, Y4, Y4
+	VPUNPCKLQDQ    Y4, Y2, Y3
+	VPUNPCKHQDQ    Y4, Y2, Y6
+	VPADDW         Y6, Y3, Y3
+	VPMADDWD       ones16<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VBROADCASTSS   (R13), Y2
+	VBROADCASTSS   4(R13), Y4
+	VMULPS         512(AX), Y2, Y2
+	VFMADD231PS    Y3, Y2, Y0
+	VFMADD231PS    576(AX), Y4, Y0
+	VPUNPCKLDQ     Y7, Y5, Y2
+	VPUNPCKHDQ     Y7, Y5, Y3
+	VPUNPCKLDQ     Y11, Y9, Y4
+	VPUNPCKHDQ     Y11, Y9, Y5
+	VPADDW         Y3, Y2, Y2
+	VPADDW         Y5, Y4, Y4
+	VPUNPCKLQDQ    Y4, Y2, Y3
+	VPUNPCKHQDQ    Y4, Y2, Y5
+	VPADDW         Y5, Y3, Y3
+	VPMADDWD       ones16<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VBROADCASTSS   8(R13), Y2
+	VBROADCASTSS   12(R13), Y4
+	VMULPS         1152(AX), Y2, Y2
+	VFMADD231PS    Y3, Y2, Y0
+	VFMADD231PS    1216(AX), Y4, Y0
+	VBROADCASTI128 64(R12), Y2
+	VBROADCASTI128 96(R12), Y3
+	VBROADCASTI128 48(CX), Y4
+	VINSERTI128    $0x01, 48(R10), Y4, Y4
+	VPSRLW         $0x04, Y4, Y5
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPMADDUBSW     Y2, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y5, Y5
+	VPMADDUBSW     Y3, Y5, Y5
+	VBROADCASTI128 48(CX)(R8*1), Y6
+	VINSERTI128    $0x01, 48(R10)(R8*1), Y6, Y6
+	VPSRLW         $0x04, Y6, Y7
+	VPAND          nibbles8<>+0(SB), Y6, Y6
+	VPMADDUBSW     Y2, Y6, Y6
+	VPAND          nibbles8<>+0(SB), Y7, Y7
+	VPMADDUBSW     Y3, Y7, Y7
+	VBROADCASTI128 48(CX)(R8*2), Y8
+	VINSERTI128    $0x01, 48(R10)(R8*2), Y8, Y8
+	VPSRLW         $0x04, Y8, Y9
+	VPAND          nibbles8<>+0(SB), Y8, Y8
+	VPMADDUBSW     Y2, Y8, Y8
+	VPAND          nibbles8<>+0(SB), Y9, Y9
+	VPMADDUBSW     Y3, Y9, Y9
+	VBROADCASTI128 48(CX)(R9*1), Y10
+	VINSERTI128    $0x01, 48(R10)(R9*1), Y10, Y10
+	VPSRLW         $0x04, Y10, Y11
+	VPAND          nibbles8<>+0(SB), Y10, Y10
+	VPMADDUBSW     Y2, Y10, Y10
+	VPAND          nibbles8<>+0(SB), Y11, Y11
+	VPMADDUBSW     Y3, Y11, Y11
+	VBROADCASTI128 80(R12), Y2
+	VBROADCASTI128 112(R12), Y3
+	VBROADCASTI128 64(CX), Y12
+	VINSERTI128    $0x01, 64(R10), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y5, Y5
+	VBROADCASTI128 64(CX)(R8*1), Y12
+	VINSERTI128    $0x01, 64(R10)(R8*1), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y6, Y6
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y7, Y7
+	VBROADCASTI128 64(CX)(R8*2), Y12
+	VINSERTI128    $0x01, 64(R10)(R8*2), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y8, Y8
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y9, Y9
+	VBROADCASTI128 64(CX)(R9*1), Y12
+	VINSERTI128    $0x01, 64(R10)(R9*1), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y10, Y10
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y11, Y11
+	VPUNPCKLDQ     Y6, Y4, Y2
+	VPUNPCKHDQ     Y6, Y4, Y3
+	VPUNPCKLDQ     Y10, Y8, Y4
+	VPUNPCKHDQ     Y10, Y8, Y6
+	VPADDW         Y3, Y2, Y2
+	VPADDW         Y6, Y4, Y4
+	VPUNPCKLQDQ    Y4, Y2, Y3
+	VPUNPCKHQDQ    Y4, Y2, Y6
+	VPADDW         Y6, Y3, Y3
+	VPMADDWD       ones16<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VBROADCASTSS   16(R13), Y2
+	VBROADCASTSS   20(R13), Y4
+	VMULPS         1792(AX), Y2, Y2
+	VFMADD231PS    Y3, Y2, Y0
+	VFMADD231PS    1856(AX), Y4, Y0
+	VPUNPCKLDQ     Y7, Y5, Y2
+	VPUNPCKHDQ     Y7, Y5, Y3
+	VPUNPCKLDQ     Y11, Y9, Y4
+	VPUNPCKHDQ     Y11, Y9, Y5
+	VPADDW         Y3, Y2, Y2
+	VPADDW         Y5, Y4, Y4
+	VPUNPCKLQDQ    Y4, Y2, Y3
+	VPUNPCKHQDQ    Y4, Y2, Y5
+	VPADDW         Y5, Y3, Y3
+	VPMADDWD       ones16<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VBROADCASTSS   24(R13), Y2
+	VBROADCASTSS   28(R13), Y4
+	VMULPS         2432(AX), Y2, Y2
+	VFMADD231PS    Y3, Y2, Y0
+	VFMADD231PS    2496(AX), Y4, Y0
+	VBROADCASTI128 128(R12), Y2
+	VBROADCASTI128 160(R12), Y3
+	VBROADCASTI128 80(CX), Y4
+	VINSERTI128    $0x01, 80(R10), Y4, Y4
+	VPSRLW         $0x04, Y4, Y5
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPMADDUBSW     Y2, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y5, Y5
+	VPMADDUBSW     Y3, Y5, Y5
+	VBROADCASTI128 80(CX)(R8*1), Y6
+	VINSERTI128    $0x01, 80(R10)(R8*1), Y6, Y6
+	VPSRLW         $0x04, Y6, Y7
+	VPAND          nibbles8<>+0(SB), Y6, Y6
+	VPMADDUBSW     Y2, Y6, Y6
+	VPAND          nibbles8<>+0(SB), Y7, Y7
+	VPMADDUBSW     Y3, Y7, Y7
+	VBROADCASTI128 80(CX)(R8*2), Y8
+	VINSERTI128    $0x01, 80(R10)(R8*2), Y8, Y8
+	VPSRLW         $0x04, Y8, Y9
+	VPAND          nibbles8<>+0(SB), Y8, Y8
+	VPMADDUBSW     Y2, Y8, Y8
+	VPAND          nibbles8<>+0(SB), Y9, Y9
+	VPMADDUBSW     Y3, Y9, Y9
+	VBROADCASTI128 80(CX)(R9*1), Y10
+	VINSERTI128    $0x01, 80(R10)(R9*1), Y10, Y10
+	VPSRLW         $0x04, Y10, Y11
+	VPAND          nibbles8<>+0(SB), Y10, Y10
+	VPMADDUBSW     Y2, Y10, Y10
+	VPAND          nibbles8<>+0(SB), Y11, Y11
+	VPMADDUBSW     Y3, Y11, Y11
+	VBROADCASTI128 144(R12), Y2
+	VBROADCASTI128 176(R12), Y3
+	VBROADCASTI128 96(CX), Y12
+	VINSERTI128    $0x01, 96(R10), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y5, Y5
+	VBROADCASTI128 96(CX)(R8*1), Y12
+	VINSERTI128    $0x01, 96(R10)(R8*1), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y6, Y6
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y7, Y7
+	VBROADCASTI128 96(CX)(R8*2), Y12
+	VINSERTI128    $0x01, 96(R10)(R8*2), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y8, Y8
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y9, Y9
+	VBROADCASTI128 96(CX)(R9*1), Y12
+	VINSERTI128    $0x01, 96(R10)(R9*1), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y10, Y10
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y11, Y11
+	VPUNPCKLDQ     Y6, Y4, Y2
+	VPUNPCKHDQ     Y6, Y4, Y3
+	VPUNPCKLDQ     Y10, Y8, Y4
+	VPUNPCKHDQ     Y10, Y8, Y6
+	VPADDW         Y3, Y2, Y2
+	VPADDW         Y6, Y4, Y4
+	VPUNPCKLQDQ    Y4, Y2, Y3
+	VPUNPCKHQDQ    Y4, Y2, Y6
+	VPADDW         Y6, Y3, Y3
+	VPMADDWD       ones16<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VBROADCASTSS   32(R13), Y2
+	VBROADCASTSS   36(R13), Y4
+	VMULPS         3072(AX), Y2, Y2
+	VFMADD231PS    Y3, Y2, Y0
+	VFMADD231PS    3136(AX), Y4, Y0
+	VPUNPCKLDQ     Y7, Y5, Y2
+	VPUNPCKHDQ     Y7, Y5, Y3
+	VPUNPCKLDQ     Y11, Y9, Y4
+	VPUNPCKHDQ     Y11, Y9, Y5
+	VPADDW         Y3, Y2, Y2
+	VPADDW         Y5, Y4, Y4
+	VPUNPCKLQDQ    Y4, Y2, Y3
+	VPUNPCKHQDQ    Y4, Y2, Y5
+	VPADDW         Y5, Y3, Y3
+	VPMADDWD       ones16<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VBROADCASTSS   40(R13), Y2
+	VBROADCASTSS   44(R13), Y4
+	VMULPS         3712(AX), Y2, Y2
+	VFMADD231PS    Y3, Y2, Y0
+	VFMADD231PS    3776(AX), Y4, Y0
+	VBROADCASTI128 192(R12), Y2
+	VBROADCASTI128 224(R12), Y3
+	VBROADCASTI128 112(CX), Y4
+	VINSERTI128    $0x01, 112(R10), Y4, Y4
+	VPSRLW         $0x04, Y4, Y5
+	VPAND          nibbles8<>+0(SB), Y4, Y4
+	VPMADDUBSW     Y2, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y5, Y5
+	VPMADDUBSW     Y3, Y5, Y5
+	VBROADCASTI128 112(CX)(R8*1), Y6
+	VINSERTI128    $0x01, 112(R10)(R8*1), Y6, Y6
+	VPSRLW         $0x04, Y6, Y7
+	VPAND          nibbles8<>+0(SB), Y6, Y6
+	VPMADDUBSW     Y2, Y6, Y6
+	VPAND          nibbles8<>+0(SB), Y7, Y7
+	VPMADDUBSW     Y3, Y7, Y7
+	VBROADCASTI128 112(CX)(R8*2), Y8
+	VINSERTI128    $0x01, 112(R10)(R8*2), Y8, Y8
+	VPSRLW         $0x04, Y8, Y9
+	VPAND          nibbles8<>+0(SB), Y8, Y8
+	VPMADDUBSW     Y2, Y8, Y8
+	VPAND          nibbles8<>+0(SB), Y9, Y9
+	VPMADDUBSW     Y3, Y9, Y9
+	VBROADCASTI128 112(CX)(R9*1), Y10
+	VINSERTI128    $0x01, 112(R10)(R9*1), Y10, Y10
+	VPSRLW         $0x04, Y10, Y11
+	VPAND          nibbles8<>+0(SB), Y10, Y10
+	VPMADDUBSW     Y2, Y10, Y10
+	VPAND          nibbles8<>+0(SB), Y11, Y11
+	VPMADDUBSW     Y3, Y11, Y11
+	VBROADCASTI128 208(R12), Y2
+	VBROADCASTI128 240(R12), Y3
+	VBROADCASTI128 128(CX), Y12
+	VINSERTI128    $0x01, 128(R10), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y4, Y4
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y5, Y5
+	VBROADCASTI128 128(CX)(R8*1), Y12
+	VINSERTI128    $0x01, 128(R10)(R8*1), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y6, Y6
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y7, Y7
+	VBROADCASTI128 128(CX)(R8*2), Y12
+	VINSERTI128    $0x01, 128(R10)(R8*2), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y8, Y8
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y9, Y9
+	VBROADCASTI128 128(CX)(R9*1), Y12
+	VINSERTI128    $0x01, 128(R10)(R9*1), Y12, Y12
+	VPSRLW         $0x04, Y12, Y13
+	VPAND          nibbles8<>+0(SB), Y12, Y12
+	VPMADDUBSW     Y2, Y12, Y12
+	VPADDW         Y12, Y10, Y10
+	VPAND          nibbles8<>+0(SB), Y13, Y13
+	VPMADDUBSW     Y3, Y13, Y13
+	VPADDW         Y13, Y11, Y11
+	VPUNPCKLDQ     Y6, Y4, Y2
+	VPUNPCKHDQ     Y6, Y4, Y3
+	VPUNPCKLDQ     Y10, Y8, Y4
+	VPUNPCKHDQ     Y10, Y8, Y6
+	VPADDW         Y3, Y2, Y2
+	VPADDW         Y6, Y4, Y4
+	VPUNPCKLQDQ    Y4, Y2, Y3
+	VPUNPCKHQDQ    Y4, Y2, Y6
+	VPADDW         Y6, Y3, Y3
+	VPMADDWD       ones16<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VBROADCASTSS   48(R13), Y2
+	VBROADCASTSS   52(R13), Y4
+	VMULPS         4352(AX), Y2, Y2
+	VFMADD231PS    Y3, Y2, Y0
+	VFMADD231PS    4416(AX), Y4, Y0
+	VPUNPCKLDQ     Y7, Y5, Y2
+	VPUNPCKHDQ     Y7, Y5, Y3
+	VPUNPCKLDQ     Y11, Y9, Y4
+	VPUNPCKHDQ     Y11, Y9, Y5
+	VPADDW         Y3, Y2, Y2
+	VPADDW         Y5, Y4, Y4
+	VPUNPCKLQDQ    Y4, Y2, Y3
+	VPUNPCKHQDQ    Y4, Y2, Y5
+	VPADDW         Y5, Y3, Y3
+	VPMADDWD       ones16<>+0(SB), Y3, Y3
+	VCVTDQ2PS      Y3, Y3
+	VBROADCASTSS   56(R13), Y2
+	VBROADCASTSS   60(R13), Y4
+	VMULPS         4992(AX), Y2, Y2
+	VFMADD231PS    Y3, Y2, Y0
+	VFMADD231PS    5056(AX), Y4, Y0
+	ADDQ           $+144, CX
+	ADDQ           $+144, R10
+	ADDQ           $0x00000100, R12
+	ADDQ           $0x40, R13
+	SUBQ           $0x08, R11
+	JNZ            block
+	VMOVUPS        Y0, (DX)
+	ADDQ           $0x20, DX
+	LEAQ           (R10)(R9*1), CX
+	LEAQ           (CX)(R8*4), R10
+	DECQ           BX
+	JNZ            group
+	VZEROUPPER
+	RET
+
+DATA ones16<>+0(SB)/4, $0x00010001
+DATA ones16<>+4(SB)/4, $0x00010001
+DATA ones16<>+8(SB)/4, $0x00010001
+DATA ones16<>+12(SB)/4, $0x00010001
+DATA ones16<>+16(SB)/4, $0x00010001
+DATA ones16<>+20(SB)/4, $0x00010001
+DATA ones16<>+24(SB)/4, $0x00010001
+DATA ones16<>+28(SB)/4, $0x00010001
+GLOBL ones16<>(SB), RODATA|NOPTR, $32
 
 // func dotF32r8t1AVX2(a *dotArgs)
 // Requires: AVX, FMA3, MMX+

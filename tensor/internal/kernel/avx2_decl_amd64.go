@@ -154,10 +154,25 @@ func tileHalvesx4AVX2(a *mulArgs)
 //go:noescape
 func streamQ41AVX2(a *mulArgs)
 
+// streamQ40AVX2 multiplies groups of Q4_0 rows with one token.
+//
+//go:noescape
+func streamQ40AVX2(a *mulArgs)
+
+// streamQ50AVX2 multiplies groups of Q5_0 rows with one token.
+//
+//go:noescape
+func streamQ50AVX2(a *mulArgs)
+
 // streamQ80AVX2 multiplies groups of Q8_0 rows with one token.
 //
 //go:noescape
 func streamQ80AVX2(a *mulArgs)
+
+// streamQ4KAVX2 multiplies groups of Q4_K rows with one token.
+//
+//go:noescape
+func streamQ4KAVX2(a *mulArgs)
 
 // dotF32r8t1AVX2 multiplies groups of 8 rows of F32 with 1 tokens.
 //
