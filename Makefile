@@ -96,6 +96,10 @@ test-clients: build .bin/clients/.done ## The HTTP surface against OpenAI's Pyth
 bench: ## Benchmarks that match BENCH, BENCH_COUNT times, for benchstat
 	go test -run '^$$' -bench '$(BENCH)' -count $(BENCH_COUNT) -benchmem $(PACKAGES)
 
+.PHONY: bench-tokenizers
+bench-tokenizers: ## Encoding beside Hugging Face's tokenizers, which needs Python
+	scripts/bench-tokenizers.py
+
 .PHONY: bench-peers
 bench-peers: build ## dunlin beside llama.cpp and OpenVINO GenAI, into docs/benchmarks.md
 	scripts/bench-peers.py

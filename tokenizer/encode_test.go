@@ -3,6 +3,8 @@ package tokenizer
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -409,5 +411,31 @@ func BenchmarkEncode(b *testing.B) {
 				ids, _ = tok.Encode(b.Context(), ids[:0], text, EncodeOptions{})
 			}
 		})
+	}
+}
+
+// BenchmarkTexts encodes the files of a folder.
+func BenchmarkTexts(b *testing.B) {
+	files, _ := filepath.Glob(filepath.Join(os.Getenv("DUNLIN_BENCH_TEXTS"), "*.txt"))
+	if len(files) == 0 {
+		b.Skip("DUNLIN_BENCH_TEXTS isn't a folder with texts")
+	}
+	for _, vocabulary := range []string{"smollm", "llama-spm"} {
+		tok := newTokenizer(b, readVocab(b, "testdata/"+vocabulary+".vocab.json.gz"))
+		for _, path := range files {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Run(vocabulary+"/"+strings.TrimSuffix(filepath.Base(path), ".txt"), func(b *testing.B) {
+				b.SetBytes(int64(len(text)))
+				b.ReportAllocs()
+				var ids []ID
+				for b.Loop() {
+					ids, _ = tok.Encode(b.Context(), ids[:0], string(text), EncodeOptions{})
+				}
+				b.ReportMetric(float64(len(ids)), "tokens")
+			})
+		}
 	}
 }

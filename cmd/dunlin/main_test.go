@@ -50,6 +50,7 @@ func tinyModel(seed uint64) []byte {
 //
 //	tiny FILE          write a model that knows nothing
 //	tiny -vocab FILE   write a file that holds only its vocabulary
+//	tiny -base FILE    write one without a chat template
 //	json PATH REGEXP   demand that stdout is one JSON value in which the gjson
 //	                   path has a value that the whole regexp matches
 //	complains REGEXP   demand that stdout is empty and stderr one matching line
@@ -72,7 +73,10 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"tiny": func(ts *testscript.TestScript, _ bool, args []string) {
 				data := tinyModel(1)
-				if args[0] == "-vocab" {
+				switch args[0] {
+				case "-base":
+					data = testmodel.Llama(testmodel.Config{Template: "-"})
+				case "-vocab":
 					data = testmodel.Llama(testmodel.Config{Tensor: func(t *testmodel.Tensor) { t.Omit = true }})
 				}
 				ts.Check(os.WriteFile(ts.MkAbs(args[len(args)-1]), data, 0o644))

@@ -70,6 +70,9 @@ func (c *runCmd) Run(ctx context.Context, std *stdio) (err error) {
 
 	out := &answer{w: bufio.NewWriter(std.out), quiet: c.JSON}
 	res, err := out.generate(ctx, m, req)
+	if e := (*runtime.Error)(nil); errors.As(err, &e) && e.Code == runtime.CodeUnsupported && e.Field == "messages" {
+		return fmt.Errorf("%w; --raw continues the prompt as it is", err)
+	}
 	if err != nil {
 		return err
 	}
