@@ -41,7 +41,7 @@ var quantAVX2 = func() (all [formats]quantKernels) {
 		}
 	}
 	all[Q8_0].direct[1], all[Q4_1].direct[1] = streamQ80AVX2, streamQ41AVX2
-	all[Q4_0].direct[1], all[Q5_0].direct[1], all[Q4K].direct[1] = streamQ40AVX2, streamQ50AVX2, streamQ4KAVX2
+	all[Q4_0].direct[1], all[Q5_0].direct[1], all[Q4K].direct[1], all[Q6K].direct[1] = streamQ40AVX2, streamQ50AVX2, streamQ4KAVX2, streamQ6KAVX2
 	return all
 }()
 

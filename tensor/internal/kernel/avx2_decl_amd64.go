@@ -169,10 +169,15 @@ func streamQ50AVX2(a *mulArgs)
 //go:noescape
 func streamQ80AVX2(a *mulArgs)
 
-// streamQ4KAVX2 multiplies groups of Q4_K rows with one token.
+// streamQ4KAVX2 multiplies groups of Q4K rows with one token.
 //
 //go:noescape
 func streamQ4KAVX2(a *mulArgs)
+
+// streamQ6KAVX2 multiplies groups of Q6K rows with one token.
+//
+//go:noescape
+func streamQ6KAVX2(a *mulArgs)
 
 // dotF32r8t1AVX2 multiplies groups of 8 rows of F32 with 1 tokens.
 //

@@ -14,6 +14,7 @@ func avx2() {
 	}
 	streamAVX2()
 	streamQ4KAVX2()
+	streamQ6KAVX2()
 	for _, f := range []string{"F32", "F16"} {
 		for _, shape := range [][2]int{{8, 1}, {1, 1}, {4, 2}, {1, 2}, {4, 3}, {1, 3}} {
 			dot(wide8, f, shape[0], shape[1])

@@ -561,11 +561,11 @@ func fifthDotAVX2(r *rows, q [2]vec, low, ones vec) vec {
 	return transposeAddAVX2(sums, c.VPADDD)
 }
 
-// streamQ4KAVX2 multiplies groups of Q4_K rows with one token. The panel has room
-// for the scales of eight rows.
-func streamQ4KAVX2() {
-	const bytes = 144
-	function("streamQ4KAVX2", "mulArgs", "multiplies groups of Q4_K rows with one token.")
+// superStreamAVX2 is the frame of a stream of K-quants, eight rows at a time: body
+// adds the products of 256 elements to acc. The panel has room for the scales of
+// eight rows.
+func superStreamAVX2(name string, bytes int, body func(u *unpacker, q, scales reg.GPVirtual, acc vec)) {
+	function("stream"+name+"AVX2", "mulArgs", "multiplies groups of "+name+" rows with one token.")
 	o := args()
 	w, out, groups := o.load("w"), o.load("out"), o.load("groups")
 	ahead := newPrefetcher(o, w)
@@ -580,43 +580,7 @@ func streamQ4KAVX2() {
 	c.VXORPS(acc, acc, acc)
 	c.Label("block")
 	ahead.fetch(8 * bytes)
-	u.scalesK(0)
-	for pair := range 4 {
-		var sums [2][]vec // of the low nibbles' block and of the high ones'
-		for half := range 2 {
-			var qs [2]vec
-			for i := range qs {
-				qs[i] = c.YMM()
-				c.VBROADCASTI128(at(q, 64*pair+32*i+16*half), qs[i])
-			}
-			for i := range 4 {
-				lo, hi := c.YMM(), c.YMM()
-				c.VBROADCASTI128(r.at(i, 16+32*pair+16*half), lo)
-				c.VINSERTI128(op.U8(1), r.at(4+i, 16+32*pair+16*half), lo, lo)
-				c.VPSRLW(op.U8(4), lo, hi)
-				for k, v := range []vec{lo, hi} {
-					c.VPAND(nibbleMask(), v, v)
-					c.VPMADDUBSW(qs[k], v, v)
-					if half == 0 {
-						sums[k] = append(sums[k], v)
-					} else {
-						c.VPADDW(v, sums[k][i], sums[k][i])
-					}
-				}
-			}
-		}
-		for k := range sums {
-			b := 2*pair + k
-			sum, d, s := transposeAddAVX2(sums[k], c.VPADDW), c.YMM(), c.YMM()
-			c.VPMADDWD(in8("ones16", 0x00010001), sum, sum)
-			c.VCVTDQ2PS(sum, sum)
-			c.VBROADCASTSS(at(scales, 8*b), d)
-			c.VBROADCASTSS(at(scales, 8*b+4), s)
-			c.VMULPS(at(u.panel, panelBytes*b+panelD), d, d)
-			c.VFMADD231PS(sum, d, acc)
-			c.VFMADD231PS(at(u.panel, panelBytes*b+panelM), s, acc)
-		}
-	}
+	body(u, q, scales, acc)
 	r.advance(bytes)
 	c.ADDQ(op.U32(256), q)
 	c.ADDQ(op.U8(64), scales)
@@ -628,4 +592,86 @@ func streamQ4KAVX2() {
 	c.DECQ(groups)
 	c.JNZ(op.LabelRef("group"))
 	leave()
+}
+
+// load8 loads 16 bytes of each of eight rows: lanes of rows i and 4+i.
+func (u *unpacker) load8(i, off int) vec {
+	v := c.YMM()
+	c.VBROADCASTI128(u.r.at(i, off), v)
+	c.VINSERTI128(op.U8(1), u.r.at(4+i, off), v, v)
+	return v
+}
+
+// addScaled adds the eight rows' sums, from pairs that fit int16 all together,
+// times the scale at place of the panel and that of the activations of block b.
+func (u *unpacker) addScaled(acc vec, sums []vec, scales reg.GPVirtual, b, place int) {
+	sum, d := transposeAddAVX2(sums, c.VPADDW), c.YMM()
+	c.VPMADDWD(in8("ones16", 0x00010001), sum, sum)
+	c.VCVTDQ2PS(sum, sum)
+	c.VBROADCASTSS(at(scales, 8*b), d)
+	c.VMULPS(at(u.panel, panelBytes*b+place), d, d)
+	c.VFMADD231PS(sum, d, acc)
+}
+
+func streamQ4KAVX2() {
+	superStreamAVX2("Q4K", 144, func(u *unpacker, q, scales reg.GPVirtual, acc vec) {
+		u.scalesK(0)
+		for pair := range 4 {
+			var sums [2][]vec // of the low nibbles' block and of the high ones'
+			for half := range 2 {
+				var qs [2]vec
+				for i := range qs {
+					qs[i] = c.YMM()
+					c.VBROADCASTI128(at(q, 64*pair+32*i+16*half), qs[i])
+				}
+				for i := range 4 {
+					lo, hi := u.load8(i, 16+32*pair+16*half), c.YMM()
+					c.VPSRLW(op.U8(4), lo, hi)
+					for k, v := range []vec{lo, hi} {
+						c.VPAND(nibbleMask(), v, v)
+						c.VPMADDUBSW(qs[k], v, v)
+						if half == 0 {
+							sums[k] = append(sums[k], v)
+						} else {
+							c.VPADDW(v, sums[k][i], sums[k][i])
+						}
+					}
+				}
+			}
+			for k := range sums {
+				b := 2*pair + k
+				u.addScaled(acc, sums[k], scales, b, panelD)
+				s := c.YMM()
+				c.VBROADCASTSS(at(scales, 8*b+4), s)
+				c.VFMADD231PS(at(u.panel, panelBytes*b+panelM), s, acc)
+			}
+		}
+	})
+}
+
+// streamQ6KAVX2 takes the numbers as they are, from 0 to 63, and subtracts 32
+// times the activations from the sums of pairs.
+func streamQ6KAVX2() {
+	superStreamAVX2("Q6K", 210, func(u *unpacker, q, scales reg.GPVirtual, acc vec) {
+		u.scales16(u.load(0, 192), u.f16(0, 208), 0)
+		// The blocks in their order, and the halves of each, as portable Go adds them.
+		for b := range 8 {
+			n, k := b/4, b%4
+			for half := range 2 {
+				qs, less := c.YMM(), c.YMM()
+				c.VBROADCASTI128(at(q, 32*b+16*half), qs)
+				c.VMOVDQU(in8("thirtytwos", 0x20202020), less)
+				c.VPMADDUBSW(qs, less, less)
+				sums := make([]vec, 4)
+				for i := range sums {
+					v := bits(u.load8(i, 64*n+32*(k%2)+16*half), 4*(k/2), nibbleMask())
+					c.VPOR(raised(bits(u.load8(i, 128+32*n+16*half), 2*k, pairMask()), 4), v, v)
+					c.VPMADDUBSW(qs, v, v)
+					c.VPSUBW(less, v, v) // 32*127 twice: four of them fit int16
+					sums[i] = v
+				}
+				u.addScaled(acc, sums, scales, b, []int{panelD, panelM}[half])
+			}
+		}
+	})
 }
