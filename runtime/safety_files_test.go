@@ -459,7 +459,8 @@ func badGemma3() []badFile {
 	} {
 		for _, v := range []any{
 			uint32(0), uint32(1), uint32(2), uint32(33), uint32(1 << 24), uint32(math.MaxUint32), int32(-1), uint64(1 << 62),
-			uint64(math.MaxUint64), math.NaN(), []bool{true, false},
+			uint64(math.MaxUint64), math.NaN(),
+			[]bool{true, false},
 		} {
 			var codes []runtime.Code
 			if v == any(uint32(0)) {
