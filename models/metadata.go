@@ -29,6 +29,16 @@ func (m *metadata) key(name string) string {
 	return m.arch + "." + name
 }
 
+// array refuses an array: GGUF has them for numbers that differ between layers.
+func (m *metadata) array(key string) bool {
+	typ, ok := m.file.Type(key)
+	if !ok || typ != gguf.Array {
+		return false
+	}
+	m.fail("%w: %s is an array", ErrUnsupported, key)
+	return true
+}
+
 // maxSize bounds every size in a configuration, so that products of two can't
 // overflow an int.
 const maxSize = 1 << 24
@@ -38,6 +48,8 @@ func (m *metadata) size(name string) int {
 	key := m.key(name)
 	n, ok := m.file.Uint(key)
 	switch {
+	case m.array(key):
+		return 1
 	case !ok:
 		m.fail("%w: %s is missing or not a number", ErrInvalid, key)
 		return 1
@@ -61,6 +73,9 @@ func (m *metadata) sizeOr(name string, otherwise int) int {
 func (m *metadata) float(name string) float64 {
 	key := m.key(name)
 	v, ok := m.file.Float(key)
+	if m.array(key) {
+		return v
+	}
 	if !ok {
 		m.fail("%w: %s is missing or not a number", ErrInvalid, key)
 	} else if f := float64(float32(v)); !(f > 0) || math.IsInf(f, 0) {
@@ -96,9 +111,7 @@ func (m *metadata) textOr(name, otherwise string) string {
 func (m *metadata) onlyValue(name string, plain any) {
 	key := m.key(name)
 	v, ok := m.file.Any(key)
-	if typ, _ := m.file.Type(key); typ == gguf.Array {
-		m.fail("%w: %s is an array", ErrUnsupported, key)
-	} else if ok && fmt.Sprint(v) != fmt.Sprint(plain) {
+	if !m.array(key) && ok && fmt.Sprint(v) != fmt.Sprint(plain) {
 		m.fail("%w: %s is %.64q", ErrUnsupported, key, fmt.Sprint(v))
 	}
 }

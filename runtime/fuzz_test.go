@@ -15,6 +15,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add(testmodel.Llama(small(testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q4_1})))
 	f.Add(testmodel.Llama(small(testmodel.Config{Weights: tensor.Q8_0, HeadType: tensor.Q4_1, Untied: true, Template: "{{ messages[0].content * 3 }}"})))
 	f.Add(testmodel.Llama(small(testmodel.Config{NoVocab: true})))
+	f.Add(testmodel.Gemma3(small(testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q8_0})))
 	f.Add([]byte("GGUF\x03\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		ctx, cancel := context.WithTimeout(t.Context(), fileTime)

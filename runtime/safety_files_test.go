@@ -73,6 +73,7 @@ func TestDamagedFiles(t *testing.T) {
 		{"lengths", absurdLengths},
 		{"keys", badKeys},
 		{"sizes", badSizes},
+		{"gemma3", badGemma3},
 		{"tensors", badTensors},
 		{"vocabulary", badVocabularies},
 		{"templates", badTemplates},
@@ -437,6 +438,43 @@ func badSizes() []badFile {
 		}
 		for _, v := range []float64{1e-320, 1e-45, 1e-10, 1, 1e38, 1e39, math.MaxFloat64} {
 			all = append(all, withKey("llama."+key, v))
+		}
+	}
+	return all
+}
+
+// badGemma3 gives the numbers that only Gemma 3 has absurd values.
+func badGemma3() []badFile {
+	var all []badFile
+	add := func(key string, v any, codes []runtime.Code) {
+		all = append(all, badFile{
+			name:  fmt.Sprintf("%s = %T %.20v", key, v, v),
+			data:  testmodel.Gemma3(small(testmodel.Config{Keys: map[string]any{"gemma3." + key: v}})),
+			codes: codes,
+		})
+	}
+	for _, key := range []string{
+		"attention.sliding_window", "attention.sliding_window_pattern", "attention.key_length", "attention.head_count",
+		"attention.head_count_kv", "embedding_length", "block_count",
+	} {
+		for _, v := range []any{
+			uint32(0), uint32(1), uint32(2), uint32(33), uint32(1 << 24), uint32(math.MaxUint32), int32(-1), uint64(1 << 62),
+			uint64(math.MaxUint64), math.NaN(),
+			[]bool{true, false},
+		} {
+			var codes []runtime.Code
+			if v == any(uint32(0)) {
+				codes = refused
+			}
+			add(key, v, codes)
+		}
+	}
+	for _, key := range []string{"attention.scale", "final_logit_softcapping", "rope.freq_base", "rope.freq_base_swa", "rope.scaling.factor"} {
+		for _, v := range []float64{0, math.Copysign(0, -1), -1, math.NaN(), math.Inf(1), math.Inf(-1), 1e39, 1e-320} {
+			add(key, v, invalid)
+		}
+		for _, v := range []float64{1e-44, 1e-30, 1e38} {
+			add(key, v, nil)
 		}
 	}
 	return all

@@ -74,7 +74,7 @@ func (kn *dotKernels) mul(w unsafe.Pointer, row, rows, k int, x []float32, token
 		}
 		by := &kn.by[n]
 		p.x = ptr(x[t*k:])
-		call := by.rows * max(1, maxCallMuls/(by.rows*kn.tokens*k)) // rows a call
+		call := by.rows * max(1, min(maxCallBytes/(by.rows*row), maxCallMuls/(by.rows*kn.tokens*k))) // rows a call
 		r := 0
 		for whole := rows - rows%by.rows; r < whole; r += by.rows * p.groups {
 			p.w, p.out = unsafe.Add(w, r*row), ptr(out[t*stride+r:])

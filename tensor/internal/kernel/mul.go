@@ -18,8 +18,10 @@ func (s *Set) Quantize(a *Acts, x []float32, lo, hi int) {
 //
 //	fma(float32(dot(qw[b], qa[b])), dw[b]*da[b], acc)
 //
-// and for Q4_1 then fma(mw[b], sa[b], acc); the dot product is an exact
-// integer. Every set gives the same bits.
+// and then fma(mw[b], sa[b], acc) for formats with offsets (Q4_0, Q4_1, Q5_0, Q5_1,
+// Q4_K, Q5_K). A block of Q3_K and Q6_K counts as two, of 16 elements. Q2_K is the
+// sum of two such products, of the numbers with d and of the mins with -dmin. The
+// dot product is an exact integer. Every set gives the same bits.
 func (s *Set) MulQ(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, stride int, sc *Scratch) {
 	if !f.Quantised() || a.k != k {
 		panic(fmt.Sprintf("kernel: MulQ of %v rows of %d with activations of %d", f, k, a.k))

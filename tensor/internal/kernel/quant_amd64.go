@@ -66,7 +66,7 @@ func (kn *quantKernels) mul(f Format, w []byte, k, lo, hi int, a *Acts, out []fl
 		}
 	} else {
 		for r := lo; r < hi; r += groupRows {
-			kn.panel(p, w, min(r, rows-groupRows), r, hi, a, out, stride, sc)
+			kn.panel(f, p, w, min(r, rows-groupRows), r, hi, a, out, stride, sc)
 		}
 	}
 	// Clear, as pointers into a mapping must not outlive it: the heap may grow
@@ -106,13 +106,13 @@ func (a *Ahead) from(w unsafe.Pointer, left, distance int) (far, same int) {
 
 // panel multiplies the group of rows that starts at from, for the rows [r, hi)
 // in it, with all tokens.
-func (kn *quantKernels) panel(p *mulArgs, w []byte, from, r, hi int, a *Acts, out []float32, stride int, sc *Scratch) {
+func (kn *quantKernels) panel(f Format, p *mulArgs, w []byte, from, r, hi int, a *Acts, out []float32, stride int, sc *Scratch) {
 	p.w = ptr(w[from*p.row:])
 	group := groupRows * p.row
 	far, _ := sc.Ahead.from(p.w, (hi-r)*p.row, group)
 	p.far, p.near = far, nearAhead-far
-	for plane, unpack := range kn.unpack {
-		unpack(p)
+	for plane := range kn.unpack {
+		kn.unpackRows(f, plane, p)
 		whole := r+groupRows <= hi && plane == 0
 		for t0 := 0; t0 < a.tokens; t0 += tileTokens {
 			n := min(tileTokens, a.tokens-t0)
@@ -138,6 +138,22 @@ func (kn *quantKernels) panel(p *mulArgs, w []byte, from, r, hi int, a *Acts, ou
 	}
 }
 
+// unpackRows fills the panel with a plane of the group of rows at p.w. Long rows take
+// several calls.
+func (kn *quantKernels) unpackRows(f Format, plane int, p *mulArgs) {
+	l, whole := &layouts[f], *p
+	stored := whole.blocks / l.blocks // blocks of a row as the format stores them
+	call := max(1, maxCallBytes/(groupRows*l.bytes))
+	for at := 0; at < stored; at += call {
+		// The prefetches are ahead of the calls before by all rows, w by one.
+		p.w, p.far = unsafe.Add(whole.w, at*l.bytes), whole.far+(groupRows-1)*at*l.bytes
+		p.panel = unsafe.Add(whole.panel, 4*panelFloats*l.blocks*at)
+		p.blocks = l.blocks * min(call, stored-at)
+		kn.unpack[plane](p)
+	}
+	*p = whole
+}
+
 // setTile points p at the first activations of the tile from token t0 on.
 func (p *mulArgs) setTile(a *Acts, t0 int) {
 	first, n := a.tile(t0)
@@ -156,7 +172,7 @@ func unpackInto(f Format, plane int, p *mulArgs) {
 	l := &layouts[f]
 	var blocks [maxBlocks]block
 	for r := range groupRows {
-		row := unsafe.Slice((*byte)(unsafe.Add(p.w, r*p.row)), p.row)
+		row := unsafe.Slice((*byte)(unsafe.Add(p.w, r*p.row)), p.blocks/l.blocks*l.bytes)
 		panel := unsafe.Slice((*uint32)(unsafe.Add(p.panel, 4*r)), p.blocks*panelFloats-r)
 		for ; len(row) > 0; row = row[l.bytes:] {
 			f.unpack(plane, row[:l.bytes], &blocks)
