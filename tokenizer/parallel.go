@@ -121,7 +121,7 @@ func (b *bytePairs) encodePart(w *work, text string, all []part, k int) error {
 			}
 			meet++
 		}
-		if len(p.marks) < maxMarks {
+		if marking && len(p.marks) < maxMarks { // else the part before may read them
 			p.marks = append(p.marks, mark{at, len(w.out)})
 		} else {
 			marked()

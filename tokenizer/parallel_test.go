@@ -122,3 +122,25 @@ func BenchmarkParallel(b *testing.B) {
 		})
 	}
 }
+
+// TestPartsThatPass: a part that passes the next one's beginning without meeting
+// it leaves its own marks as they are, which the one before may be reading.
+func TestPartsThatPass(t *testing.T) {
+	defer goruntime.GOMAXPROCS(goruntime.GOMAXPROCS(8))
+	smallParts(t)
+	v := readVocab(t, "testdata/gpt-2.vocab.json.gz")
+	v.Rule = &Rule{Split: []string{`[a-z0-9]{1,1000}`}}
+	tok := newTokenizer(t, v)
+	text := strings.Repeat("0123456789abcdef", 8*partBytes/16)
+	goruntime.GOMAXPROCS(1)
+	want, err := tok.Encode(t.Context(), nil, text, EncodeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	goruntime.GOMAXPROCS(8)
+	for range 5 {
+		if got, err := tok.Encode(t.Context(), nil, text, EncodeOptions{}); err != nil || !slices.Equal(got, want) {
+			t.Fatalf("%d tokens, not %d: %v", len(got), len(want), err)
+		}
+	}
+}
