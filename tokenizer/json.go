@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -25,17 +26,24 @@ func FromJSON(data []byte, lease *budget.Lease) (*Vocab, error) {
 	return v, nil
 }
 
-// jsonBytes is what a byte of the file takes in memory once it is read: tokens
-// and merges are strings of their own, and the vocabulary is a map and a list.
-const jsonBytes = 12
+// What the file takes in memory while it is read: copies of its parts and texts,
+// by the byte, and the elements of maps and growing lists, by the comma.
+const (
+	jsonBytes     = 4
+	jsonItemBytes = 160
+)
+
+// maxComponentItems bounds the commas and brackets of a normalizer,
+// pre-tokenizer or post-processor, whose components are far larger in memory.
+const maxComponentItems = 4096
 
 // tokenizerJSON is the file. Parts of different kinds are read by their type.
 type tokenizerJSON struct {
 	Model         json.RawMessage
 	AddedTokens   []addedToken `json:"added_tokens"`
-	Normalizer    *component
-	PreTokenizer  *component `json:"pre_tokenizer"`
-	PostProcessor *component `json:"post_processor"`
+	Normalizer    json.RawMessage
+	PreTokenizer  json.RawMessage `json:"pre_tokenizer"`
+	PostProcessor json.RawMessage `json:"post_processor"`
 }
 
 type addedToken struct {
@@ -85,18 +93,36 @@ type component struct {
 	CLS, SEP []any // text and id
 }
 
-// flat is the component, or those of a sequence in its order.
-func (c *component) flat() []component {
+// flatten is the component of a part of the file, or those of a sequence in its
+// order.
+func flatten(name string, data json.RawMessage) ([]component, error) {
+	if len(data) == 0 {
+		return nil, nil
+	}
+	items := 0
+	for _, sign := range []string{",", "{", "["} {
+		items += bytes.Count(data, []byte(sign))
+	}
+	if items > maxComponentItems {
+		return nil, fmt.Errorf("%w: a %s of %d items", ErrUnsupported, name, items)
+	}
+	var c *component
+	if err := json.Unmarshal(data, &c); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrVocabulary, name, err)
+	}
 	if c == nil {
-		return nil
+		return nil, nil
 	}
+	return c.appendFlat(nil), nil
+}
+
+func (c *component) appendFlat(all []component) []component {
 	if c.Type != "Sequence" {
-		return []component{*c}
+		return append(all, *c)
 	}
-	var all []component
 	for _, list := range [][]component{c.Normalizers, c.PreTokenizers, c.Processors} {
 		for i := range list {
-			all = append(all, list[i].flat()...)
+			all = list[i].appendFlat(all)
 		}
 	}
 	return all
@@ -134,6 +160,28 @@ func (m *mergeJSON) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// pieceJSON is a token of a unigram model: [text, score].
+type pieceJSON struct {
+	text  string
+	score float64
+}
+
+func (p *pieceJSON) UnmarshalJSON(data []byte) error {
+	var row [2]json.RawMessage
+	if err := json.Unmarshal(data, &row); err != nil {
+		return err
+	}
+	for i, into := range []any{&p.text, &p.score} {
+		if len(row[i]) == 0 || row[i][0] == 'n' { // missing or null
+			return fmt.Errorf("%s isn't a text with a score", quote(string(data)))
+		}
+		if err := json.Unmarshal(row[i], into); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // items is a slice as a [List].
 type items[T, U any] struct {
 	of []T
@@ -157,6 +205,9 @@ func fromJSON(data []byte, lease *budget.Lease) (*Vocab, error) {
 	if err := lease.ReserveItems(budget.Vocabulary, uint64(len(data)), jsonBytes); err != nil {
 		return nil, err
 	}
+	if err := lease.ReserveItems(budget.Vocabulary, uint64(bytes.Count(data, []byte(","))), jsonItemBytes); err != nil {
+		return nil, err
+	}
 	var file tokenizerJSON
 	v := &jsonVocab{Vocab: Vocab{BOS: None, EOS: None, EOT: None, EOM: None, Unknown: None, CLS: None, SEP: None, Pad: None, Mask: None}}
 	if err := json.Unmarshal(data, &file); err != nil {
@@ -177,18 +228,13 @@ func fromJSON(data []byte, lease *budget.Lease) (*Vocab, error) {
 // readTokens reads the vocabulary, which must have each id once.
 func (v *jsonVocab) readTokens(*tokenizerJSON) error {
 	if v.model.Type == "Unigram" {
-		var rows [][2]any
+		var rows []pieceJSON
 		if err := json.Unmarshal(v.model.Vocab, &rows); err != nil {
 			return fmt.Errorf("%w: vocab: %w", ErrVocabulary, err)
 		}
 		var scores []float64
-		for i, row := range rows {
-			text, ok := row[0].(string)
-			score, ok2 := row[1].(float64)
-			if !ok || !ok2 {
-				return fmt.Errorf("%w: token %d of the vocabulary isn't a text with a score", ErrVocabulary, i)
-			}
-			v.tokens, v.types, scores = append(v.tokens, text), append(v.types, int64(Normal)), append(scores, score)
+		for _, row := range rows {
+			v.tokens, v.types, scores = append(v.tokens, row.text), append(v.types, int64(Normal)), append(scores, row.score)
 		}
 		v.Scores = items[float64, float64]{scores, itself[float64]}
 		return nil
@@ -250,7 +296,14 @@ func (v *jsonVocab) readModel(file *tokenizerJSON) error {
 			return fmt.Errorf("%w: the unknown token %s isn't in the vocabulary", ErrVocabulary, quote(*m.UnkToken))
 		}
 	}
-	normalizers, pre := file.Normalizer.flat(), file.PreTokenizer.flat()
+	normalizers, err := flatten("normalizer", file.Normalizer)
+	if err != nil {
+		return err
+	}
+	pre, err := flatten("pre-tokenizer", file.PreTokenizer)
+	if err != nil {
+		return err
+	}
 	switch {
 	case m.Type == "WordPiece":
 		return v.wordPiece(normalizers, pre)
@@ -446,8 +499,12 @@ func (v *jsonVocab) wordPiece(normalizers, pre []component) error {
 
 // readEnds finds the tokens that are put before and after a text.
 func (v *jsonVocab) readEnds(file *tokenizerJSON) error {
+	processors, err := flatten("post-processor", file.PostProcessor)
+	if err != nil {
+		return err
+	}
 	var before, after []string
-	for _, p := range file.PostProcessor.flat() {
+	for _, p := range processors {
 		switch p.Type {
 		case "ByteLevel":
 		case "TemplateProcessing":

@@ -139,8 +139,15 @@ var preTokenizers = sync.OnceValue(func() map[string]func() (preTokenizer, error
 	return byName
 })
 
+// maxStages bounds the patterns of a rule, and with them its memory and the depth
+// of [cut]. The rules in use have up to 6.
+const maxStages = 32
+
 func (r Rule) compile() (preTokenizer, error) {
 	pre := preTokenizer{whole: r.Whole, nfc: r.NFC}
+	if len(r.Split) > maxStages {
+		return pre, fmt.Errorf("%w: %d patterns that cut text", ErrUnsupported, len(r.Split))
+	}
 	for _, text := range r.Split {
 		if text == "threes" {
 			pre.stages = append(pre.stages, stage{threes: true})
