@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"slices"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -48,8 +49,13 @@ func (u *union) sort() {
 
 // fold adds the characters that differ only in case.
 func (u *union) fold() {
+	cased := cased()
 	for _, x := range slices.Clone(u.ranges) {
-		for r := x.lo; r <= x.hi; r++ {
+		from, _ := slices.BinarySearch(cased, x.lo)
+		for _, r := range cased[from:] {
+			if r > x.hi {
+				break
+			}
 			for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
 				u.ranges = append(u.ranges, runeRange{f, f})
 			}
@@ -57,6 +63,17 @@ func (u *union) fold() {
 	}
 	u.sort()
 }
+
+// cased are the characters that have others which differ only in case, ascending.
+var cased = sync.OnceValue(func() (all []rune) {
+	last := unicode.CaseRanges[len(unicode.CaseRanges)-1].Hi
+	for r := rune(0); r <= rune(last); r++ {
+		if unicode.SimpleFold(r) != r {
+			all = append(all, r)
+		}
+	}
+	return all
+})
 
 // charset is what all of its unions have.
 type charset []union

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+	"unicode"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
 )
@@ -222,4 +224,20 @@ func FuzzPattern(f *testing.F) {
 			t.Fatalf("%q finds %d to %d in %d bytes", pattern, start, end, len(text))
 		}
 	})
+}
+
+// TestPatternFold: ignoring case costs no more than the characters that have it.
+func TestPatternFold(t *testing.T) {
+	start := time.Now()
+	if _, err := compilePattern(`(?i:[` + strings.Repeat("\x01-\U0010ffff", 500) + `])`); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 5*time.Second { // 13 s with a look at each character
+		t.Errorf("%v for 500 ranges", took)
+	}
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if _, ok := slices.BinarySearch(cased(), r); ok != (unicode.SimpleFold(r) != r) {
+			t.Fatalf("%U", r)
+		}
+	}
 }
