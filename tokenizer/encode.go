@@ -30,8 +30,9 @@ type EncodeOptions struct {
 }
 
 // Encode appends the tokens of text to dst. After an error dst is returned as
-// it was: [ErrTooLong], a refused reservation, or ctx's error, which is looked
-// at every few thousand steps.
+// it was: [ErrTooLong], a refused reservation, [ErrUnsupported] where a pattern
+// that a vocabulary brought takes too many steps, or ctx's error, which is looked at
+// every few thousand steps.
 func (t *Tokenizer) Encode(ctx context.Context, dst []ID, text string, opt EncodeOptions) ([]ID, error) {
 	if err := ctx.Err(); err != nil {
 		return dst, err
@@ -124,6 +125,7 @@ type work struct {
 	priced int64 // bytes taken from budget for the longest piece
 	extra  int64 // bytes taken from it for other arrays
 	err    error // what spend reports from now on
+	tries  int64 // of a pattern, before it is given up
 	lost   bool  // the last token is the unknown one
 
 	ownOut   bool  // out isn't the caller's, so what it takes is priced

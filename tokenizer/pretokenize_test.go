@@ -241,3 +241,34 @@ func TestPatternFold(t *testing.T) {
 		}
 	}
 }
+
+// TestPatternEnds: a match sees that the context is done where nothing fails,
+// and one that tries too many ways is given up.
+func TestPatternEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p, err := compilePattern(`(?:[a-z][0-9])+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Repeat("a0", 1<<16)
+	if _, end := p.find(&work{ctx: ctx}, text); end > len(text)/4 {
+		t.Errorf("%d bytes are matched after the context's end", end)
+	}
+	if p, err = compilePattern(`(?:a|aa)+(?=b)|(?=(?:a|aa)+b).`); err != nil {
+		t.Fatal(err)
+	}
+	w := &work{ctx: t.Context()}
+	p.find(w, strings.Repeat("a", 45))
+	if err := w.spend(0); !errors.Is(err, ErrUnsupported) {
+		t.Error(err)
+	}
+	// One way for each place of a long run isn't too many.
+	if p, err = compilePattern(`\s*[\r\n]+|\s+(?!\S)`); err != nil {
+		t.Fatal(err)
+	}
+	w = &work{ctx: t.Context()}
+	if _, end := p.find(w, strings.Repeat(" ", 3*maxTries)); end != 3*maxTries || w.spend(0) != nil {
+		t.Error(end, w.spend(0))
+	}
+}
