@@ -2,7 +2,6 @@ package tokenizer
 
 import (
 	"errors"
-	"strings"
 
 	"golang.org/x/text/transform"
 	"golang.org/x/text/unicode/norm"
@@ -38,9 +37,9 @@ func composed(w *work, text string) (string, error) {
 	out := append(make([]byte, 0, len(text)+len(text)/8), text[:n]...)
 	var it norm.Iter
 	for rest := text[n:]; len(rest) > 0; {
-		part := len(rest)
-		if i := strings.IndexFunc(rest, uncomposed); i >= 0 {
-			part = i
+		part, err := composable(w, rest)
+		if err != nil {
+			return "", err
 		}
 		for it.InitString(norm.NFC, rest[:part]); !it.Done(); {
 			segment := it.Next()
@@ -56,6 +55,24 @@ func composed(w *work, text string) (string, error) {
 		}
 	}
 	return string(out), nil
+}
+
+// composable is the length of text up to its first uncomposed character.
+func composable(w *work, text string) (n int, err error) {
+	spent := 0
+	for n < len(text) {
+		r, m := runeAt(text[n:])
+		if uncomposed(r) {
+			break
+		}
+		if n += m; n-spent >= pollSteps {
+			if err := w.spend(n - spent); err != nil {
+				return n, err
+			}
+			spent = n
+		}
+	}
+	return n, w.spend(n - spent + 1)
 }
 
 // uncomposed reports whether the character is left as it is, with what is before

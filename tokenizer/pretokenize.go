@@ -76,7 +76,11 @@ func cutThrees(w *work, text string, next []stage, enc encoder) error {
 		if digits>>categoryOf(r)&1 == 0 {
 			return cut(w, text, next, enc)
 		}
-		count++
+		if count++; count%pollSteps == 0 {
+			if err := w.poll(); err != nil {
+				return err
+			}
+		}
 	}
 	if err := w.spend(len(text)); err != nil {
 		return err

@@ -272,3 +272,33 @@ func TestPatternEnds(t *testing.T) {
 		t.Error(end, w.spend(0))
 	}
 }
+
+// lookCounter is a context that counts how often it was looked at.
+type lookCounter struct {
+	context.Context
+	looks int
+}
+
+func (c *lookCounter) Err() error {
+	c.looks++
+	return nil
+}
+
+// TestLooks: steps over a long text look at the context as often as they should.
+func TestLooks(t *testing.T) {
+	const n = 1 << 20
+	for name, c := range map[string]struct {
+		passes int
+		run    func(w *work)
+	}{
+		"threes":   {1, func(w *work) { _ = cutThrees(w, strings.Repeat("1", n)+"x", nil, new(pieceLengths)) }},
+		"composed": {2, func(w *work) { _, _ = composed(w, "e\u0301"+strings.Repeat("a", n)) }},
+		"apart":    {1, func(w *work) { _, _ = composed(w, "e\u0301\u0897"+strings.Repeat("a\u0897", n/3)) }},
+	} {
+		ctx := &lookCounter{Context: t.Context()}
+		c.run(&work{ctx: ctx})
+		if least := c.passes*n/pollSteps - 8; ctx.looks < least {
+			t.Errorf("%s: the context is looked at %d times in %d steps, must be %d", name, ctx.looks, c.passes*n, least)
+		}
+	}
+}
