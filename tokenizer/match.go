@@ -79,8 +79,8 @@ func (p *pattern) exec(w *work, text string, at, pc, base int) int {
 		case opLook:
 			ok = (p.exec(w, text, at, pc, len(w.retries)) >= 0) != in.negate
 			pc = int(in.x)
-		case opStart:
-			ok = at == 0
+		case opLine:
+			ok = at == len(text) || text[at] == '\n'
 		case opEnd:
 			ok = at == len(text)
 		case opWord:

@@ -12,8 +12,9 @@ import (
 // Patterns are regular expressions in the dialect of Hugging Face's tokenizers
 // (Oniguruma), as far as pre-tokenizers use it: characters and escapes, classes
 // with ranges, \p{..} and intersections, groups with and without (?i:, greedy
-// and possessive repeats, alternatives, lookahead, ^, $ and \b. Anything else is
-// refused by name.
+// and possessive repeats, alternatives, lookahead, $, \z and, behind a character,
+// \b. Anything else is refused by name, and so is what looks at the text before a
+// match: pieces are cut off one by one, and in parallel.
 //
 // Source: https://github.com/kkos/oniguruma/blob/master/doc/RE.
 
@@ -35,7 +36,7 @@ const (
 	altNode                    // the first of subs that matches
 	repeatNode                 // subs[0], min to max times
 	lookNode                   // whether subs[0] comes next
-	startNode                  // the beginning of the text
+	lineNode                   // the end of a line
 	endNode                    // the end of the text
 	wordNode                   // where a word begins or ends
 )
@@ -60,6 +61,9 @@ func parsePattern(text string) (*node, error) {
 	n, err := p.alternatives()
 	if err == nil && p.at < len(text) {
 		err = p.unsupported(")")
+	}
+	if err == nil && n.looksBack() {
+		err = fmt.Errorf("%w: \\b at the beginning of the pattern %s", ErrUnsupported, quote(text))
 	}
 	if len(text) > maxPatternBytes {
 		err = fmt.Errorf("%w: a pattern of %d bytes", ErrUnsupported, len(text))
@@ -189,9 +193,11 @@ func (p *parser) atom() (*node, error) {
 		return nil, p.unsupported(p.rest()[:min(4, len(p.rest()))])
 	case p.accept("("):
 		return p.group(p.fold)
-	case p.accept("^"), p.accept(`\A`):
-		return &node{kind: startNode}, nil
-	case p.accept("$"), p.accept(`\z`):
+	case strings.HasPrefix(p.rest(), "^"):
+		return nil, p.unsupported("^")
+	case p.accept("$"):
+		return &node{kind: lineNode}, nil
+	case p.accept(`\z`):
 		return &node{kind: endNode}, nil
 	case p.accept(`\b`):
 		return &node{kind: wordNode}, nil
@@ -435,4 +441,23 @@ func (n *node) nullable() bool {
 		return n.min == 0 || n.subs[0].nullable()
 	}
 	return true
+}
+
+// looksBack reports whether a match may need to know the character before it.
+func (n *node) looksBack() bool {
+	switch n.kind {
+	case wordNode:
+		return true
+	case seqNode:
+		for _, s := range n.subs {
+			if s.looksBack() {
+				return true
+			}
+			if !s.nullable() {
+				return false
+			}
+		}
+		return false
+	}
+	return slices.ContainsFunc(n.subs, (*node).looksBack)
 }

@@ -42,7 +42,7 @@ const (
 	opJump                // go on at x
 	opSplit               // go on at x and, where that fails, at y
 	opLook                // see whether what follows up to its opMatch comes next, then go on at x
-	opStart
+	opLine
 	opEnd
 	opWord
 	opMatch
@@ -144,8 +144,8 @@ func (p *pattern) emit(n *node) {
 		p.emit(n.subs[0])
 		p.add(inst{op: opMatch})
 		p.prog[look].x = p.here()
-	case startNode:
-		p.add(inst{op: opStart})
+	case lineNode:
+		p.add(inst{op: opLine})
 	case endNode:
 		p.add(inst{op: opEnd})
 	case wordNode:
