@@ -57,6 +57,9 @@ const (
 )
 
 func parsePattern(text string) (*node, error) {
+	if len(text) > maxPatternBytes {
+		return nil, fmt.Errorf("%w: a pattern of %d bytes", ErrUnsupported, len(text))
+	}
 	p := &parser{text: text}
 	n, err := p.alternatives()
 	if err == nil && p.at < len(text) {
@@ -64,9 +67,6 @@ func parsePattern(text string) (*node, error) {
 	}
 	if err == nil && n.looksBack() {
 		err = fmt.Errorf("%w: \\b at the beginning of the pattern %s", ErrUnsupported, quote(text))
-	}
-	if len(text) > maxPatternBytes {
-		err = fmt.Errorf("%w: a pattern of %d bytes", ErrUnsupported, len(text))
 	}
 	return n, err
 }

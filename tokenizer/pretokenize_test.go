@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -330,5 +331,17 @@ func TestPatternAnchors(t *testing.T) {
 		if _, err := compilePattern(pattern); !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%s: %v", pattern, err)
 		}
+	}
+}
+
+// TestPatternTooLong: a pattern that is too long isn't read first.
+func TestPatternTooLong(t *testing.T) {
+	pattern := strings.Repeat("a", 1<<20)
+	var before, after goruntime.MemStats
+	goruntime.ReadMemStats(&before)
+	_, err := compilePattern(pattern)
+	goruntime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrUnsupported) || took > 1<<20 {
+		t.Errorf("%d bytes allocated: %v", took, err)
 	}
 }
