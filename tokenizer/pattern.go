@@ -49,7 +49,7 @@ type parser struct {
 	depth int
 }
 
-// The bounds of a pattern that a file brings.
+// The bounds of a pattern that a file brings; its bytes are those of all of a rule.
 const (
 	maxPatternBytes = 1 << 14
 	maxPatternDepth = 32
@@ -310,6 +310,9 @@ func (p *parser) item(u *union) error {
 			low.fold()
 		}
 	}
+	if item := p.text[from:]; p.fold && (strings.HasPrefix(item, `\p`) || strings.HasPrefix(item, `\P`)) {
+		return p.unsupported(`\p in a class within (?i:`) // where it is folded too, and nowhere else
+	}
 	if low.negate {
 		if len(low.ranges) > 0 {
 			return p.unsupported("a negated script in a class")
@@ -317,7 +320,9 @@ func (p *parser) item(u *union) error {
 		low.categories = ^low.categories
 	}
 	u.categories |= low.categories
-	u.ranges = append(u.ranges, low.ranges...)
+	if u.ranges = append(u.ranges, low.ranges...); len(u.ranges) > 1<<14 {
+		u.sort()
+	}
 	return nil
 }
 

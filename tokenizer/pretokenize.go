@@ -4,6 +4,7 @@ import (
 	_ "embed" // pretokenizers.json
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"unicode/utf8"
 )
@@ -151,6 +152,9 @@ func (r Rule) compile() (preTokenizer, error) {
 	pre := preTokenizer{whole: r.Whole, nfc: r.NFC}
 	if len(r.Split) > maxStages {
 		return pre, fmt.Errorf("%w: %d patterns that cut text", ErrUnsupported, len(r.Split))
+	}
+	if size := len(strings.Join(r.Split, "")); size > maxPatternBytes {
+		return pre, fmt.Errorf("%w: patterns of %d bytes", ErrUnsupported, size)
 	}
 	for _, text := range r.Split {
 		if text == "threes" {

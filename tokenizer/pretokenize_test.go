@@ -326,8 +326,9 @@ func TestPatternAnchors(t *testing.T) {
 			t.Errorf("%s cuts %q into %v, must be %v: %v", c.pattern, c.text, got, c.lengths, err)
 		}
 	}
-	// Of xfoo, \bfoo|. takes four letters there.
-	for _, pattern := range []string{`^a`, `\Aa`, `\bfoo|.`, `b|a?\bfoo`, `(?:(?=\b)a)`, `(?!\ba)b`} {
+	// Of xfoo, \bfoo|. takes four letters there, and (?i:[\p{Lu}]) takes small ones.
+	for _, pattern := range []string{`^a`, `\Aa`, `\bfoo|.`, `b|a?\bfoo`, `(?:(?=\b)a)`, `(?!\ba)b`,
+		`(?i:[\p{Lu}])`, `(?i:[^\p{M}])`} {
 		if _, err := compilePattern(pattern); !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%s: %v", pattern, err)
 		}
@@ -343,5 +344,38 @@ func TestPatternTooLong(t *testing.T) {
 	goruntime.ReadMemStats(&after)
 	if took := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrUnsupported) || took > 1<<20 {
 		t.Errorf("%d bytes allocated: %v", took, err)
+	}
+}
+
+// TestPatternCompiles: no pattern takes long to compile.
+func TestPatternCompiles(t *testing.T) {
+	sets := ""
+	for c := 'A'; c <= 'Z'; c++ {
+		sets += string(c) + "*" + string(c+'a'-'A') + "*"
+	}
+	for name, pattern := range map[string]string{
+		"runs":   sets + strings.Repeat("0*", 8000) + "1",
+		"run":    "x{0,3}(?:" + strings.Repeat("0*", 8) + "1){900}",
+		"splits": strings.Repeat("(?:ab)?", 2000) + "c",
+		"nested": strings.Repeat("(?:", 30) + "ab" + strings.Repeat("){1000}", 30),
+		"sets":   strings.Repeat(`\p{L}\p{Han}`, 1000),
+		"different": func() (s string) {
+			for r := rune(0x4e00); r < 0x4e00+5000; r++ {
+				s += string(r)
+			}
+			return s
+		}(),
+		"ranges":       "[" + strings.Repeat(`\p{P8}`, 2600) + "]",
+		"folded":       "(?i:[" + strings.Repeat("B-\U0010ffff", 2600) + "])",
+		"alternatives": strings.Repeat("(?:a|b|c|d)", 1000),
+		"looks":        strings.Repeat("(?=", 30) + strings.Repeat("a*b*", 3000) + "c" + strings.Repeat(")", 30) + "a",
+	} {
+		start := time.Now()
+		_, err := compilePattern(pattern)
+		if took := time.Since(start); took > 2*time.Second { // 4 s, where each run looked at all that follows
+			t.Errorf("%s: %v, %d bytes (%v)", name, took, len(pattern), err)
+		} else {
+			t.Logf("%s: %v (%v)", name, took, err != nil)
+		}
 	}
 }
