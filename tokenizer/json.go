@@ -8,6 +8,9 @@ import (
 	"regexp/syntax"
 	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
 )
@@ -50,6 +53,7 @@ type addedToken struct {
 	ID         ID
 	Content    string
 	Special    bool
+	Normalized bool
 	SingleWord bool `json:"single_word"`
 	LStrip     bool
 	RStrip     bool
@@ -79,6 +83,7 @@ type component struct {
 	IndividualDigits bool   `json:"individual_digits"`
 	PrependScheme    string `json:"prepend_scheme"`
 	Replacement      string
+	Split            *bool
 
 	CleanText          *bool  `json:"clean_text"`
 	HandleChineseChars *bool  `json:"handle_chinese_chars"`
@@ -90,6 +95,8 @@ type component struct {
 		SpecialToken *struct{ ID string }
 		Sequence     *struct{ ID string }
 	}
+	SpecialTokens map[string]struct{ IDs []ID } `json:"special_tokens"`
+
 	CLS, SEP []any // text and id
 }
 
@@ -300,6 +307,9 @@ func (v *jsonVocab) readModel(file *tokenizerJSON) error {
 	if err != nil {
 		return err
 	}
+	if err := checkAdded(file.AddedTokens, normalizers); err != nil {
+		return err
+	}
 	pre, err := flatten("pre-tokenizer", file.PreTokenizer)
 	if err != nil {
 		return err
@@ -320,17 +330,52 @@ func (v *jsonVocab) readModel(file *tokenizerJSON) error {
 		return v.byteLevel(normalizers, pre)
 	}
 	v.Model = "gemma4"
-	v.byteTokens(m.ByteFallback)
+	if m.IgnoreMerges {
+		return fmt.Errorf("%w: ignore_merges with BPE over characters", ErrUnsupported)
+	}
+	complete, err := v.byteTokens(m.ByteFallback)
+	if err != nil {
+		return err
+	}
+	if !complete && !m.FuseUnk && m.UnkToken != nil {
+		return fmt.Errorf("%w: BPE without fuse_unk", ErrUnsupported)
+	}
 	return v.marked(normalizers, pre)
 }
 
+// checkAdded refuses added tokens that are looked for in normalised text, where
+// that makes a difference.
+func checkAdded(tokens []addedToken, normalizers []component) error {
+	for _, t := range tokens {
+		for _, n := range normalizers {
+			same := false
+			switch n.Type {
+			case "NFC":
+				same = norm.NFC.IsNormalString(t.Content)
+			case "Replace": // of spaces by marks, or it is refused later
+				same = !strings.Contains(t.Content, " ") && !strings.Contains(t.Content, markText)
+			}
+			if t.Normalized && !same {
+				return fmt.Errorf("%w: the added token %s with normalized, and the normalizer %s", ErrUnsupported, quote(t.Content), quote(n.Type))
+			}
+		}
+	}
+	return nil
+}
+
 // byteTokens marks the tokens of bytes, where text without a token becomes those.
-func (v *jsonVocab) byteTokens(fallback bool) {
+func (v *jsonVocab) byteTokens(fallback bool) (complete bool, err error) {
+	count := 0
 	for i, text := range v.tokens {
 		if _, ok := byteOf(text); ok && fallback && v.types[i] == int64(Normal) {
 			v.types[i] = int64(Byte)
+			count++
 		}
 	}
+	if count != 0 && count != 256 {
+		return false, fmt.Errorf("%w: byte_fallback with tokens for %d bytes", ErrUnsupported, count)
+	}
+	return count != 0, nil
 }
 
 // gpt2Pattern is what a ByteLevel pre-tokenizer cuts by.
@@ -338,6 +383,15 @@ const gpt2Pattern = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]
 
 func (v *jsonVocab) byteLevel(normalizers, pre []component) error {
 	v.Model, v.Rule = "gpt2", &Rule{Whole: v.model.IgnoreMerges}
+	spelled := 0
+	for _, text := range v.tokens {
+		if r, n := utf8.DecodeRuneInString(text); n == len(text) && r < alphabetEnd && runeBytes[r] >= 0 {
+			spelled++
+		}
+	}
+	if v.model.UnkToken != nil && spelled < len(byteRunes) {
+		return fmt.Errorf("%w: byte-level BPE with an unknown token and none for some bytes", ErrUnsupported)
+	}
 	for _, n := range normalizers {
 		if n.Type != "NFC" {
 			return n.unsupported("normalizer")
@@ -366,7 +420,7 @@ func (v *jsonVocab) byteLevel(normalizers, pre []component) error {
 			v.Rule.Split = append(v.Rule.Split, "[\\p{P8}$+<=>^~|`]+")
 		case p.Type == "Punctuation" && p.Behavior == "Isolated":
 			v.Rule.Split = append(v.Rule.Split, "[\\p{P8}$+<=>^~|`]")
-		case p.Type == "Split" && p.Behavior == "Isolated" && !p.Invert, p.Type == "Split" && p.Behavior == "Removed" && p.Invert && matchesAll(p):
+		case p.Type == "Split" && p.Behavior == "Isolated" && !p.Invert, p.Type == "Split" && p.Behavior == "Removed" && p.Invert && matchesAll(p.regex()):
 			v.Rule.Split = append(v.Rule.Split, p.regex())
 		default:
 			return p.unsupported("pre-tokenizer")
@@ -398,12 +452,6 @@ func quotePattern(text string) string {
 	return (&syntax.Regexp{Op: syntax.OpLiteral, Rune: []rune(text)}).String()
 }
 
-// matchesAll reports whether the pattern leaves nothing out, as those do that end
-// with all white space after they took letters, numbers and the rest.
-func matchesAll(c component) bool {
-	return strings.HasSuffix(c.regex(), `|\s+`) && strings.Contains(c.regex(), `\p{L}`) && strings.Contains(c.regex(), `[^\s\p{L}\p{N}]+`)
-}
-
 // marked reads how a vocabulary of SentencePiece writes spaces.
 func (v *jsonVocab) marked(normalizers, pre []component) error {
 	prefix, marks := false, false
@@ -421,6 +469,11 @@ func (v *jsonVocab) marked(normalizers, pre []component) error {
 		switch {
 		case p.Type == "Metaspace" && p.Replacement == markText && !marks:
 			marks, prefix, v.SpacePrefixOnce = true, p.PrependScheme != "never", true
+			for i, text := range v.tokens {
+				if (p.Split == nil || *p.Split) && v.types[i] == int64(Normal) && strings.LastIndex(text, markText) > 0 {
+					return fmt.Errorf("%w: Metaspace that splits, with the token %s", ErrUnsupported, quote(text))
+				}
+			}
 			if p.PrependScheme == "first" {
 				return fmt.Errorf("%w: Metaspace with prepend_scheme \"first\"", ErrUnsupported)
 			}
@@ -439,7 +492,9 @@ func (v *jsonVocab) marked(normalizers, pre []component) error {
 
 func (v *jsonVocab) unigram(normalizers, pre []component) error {
 	v.Model = "t5"
-	v.byteTokens(v.model.ByteFallback)
+	if _, err := v.byteTokens(v.model.ByteFallback); err != nil {
+		return err
+	}
 	if id := v.model.UnkID; id != nil {
 		if *id < 0 || int(*id) >= len(v.types) {
 			return fmt.Errorf("%w: the unknown token is %d of %d", ErrVocabulary, *id, len(v.types))
@@ -503,25 +558,45 @@ func (v *jsonVocab) readEnds(file *tokenizerJSON) error {
 	if err != nil {
 		return err
 	}
-	var before, after []string
+	var before, after []ID
 	for _, p := range processors {
 		switch p.Type {
 		case "ByteLevel":
 		case "TemplateProcessing":
-			behind := false
+			texts := 0
 			for _, piece := range p.Single {
-				switch {
-				case piece.Sequence != nil:
-					behind = true
-				case piece.SpecialToken != nil && behind:
-					after = append(after, piece.SpecialToken.ID)
-				case piece.SpecialToken != nil:
-					before = append(before, piece.SpecialToken.ID)
+				if piece.Sequence != nil {
+					texts++
+				}
+				if piece.SpecialToken == nil {
+					continue
+				}
+				ids := p.SpecialTokens[piece.SpecialToken.ID].IDs
+				if len(ids) != 1 {
+					return fmt.Errorf("%w: %s of a template with %d ids", ErrUnsupported, quote(piece.SpecialToken.ID), len(ids))
+				}
+				if texts > 0 {
+					after = append(after, ids[0])
+				} else {
+					before = append(before, ids[0])
 				}
 			}
+			if texts != 1 {
+				return fmt.Errorf("%w: a template with %d texts", ErrUnsupported, texts)
+			}
 		case "BertProcessing", "RobertaProcessing":
-			if len(p.CLS) > 0 && len(p.SEP) > 0 {
-				before, after = append(before, fmt.Sprint(p.CLS[0])), append(after, fmt.Sprint(p.SEP[0]))
+			for _, end := range []struct {
+				token []any
+				to    *[]ID
+			}{{p.CLS, &before}, {p.SEP, &after}} {
+				if len(end.token) != 2 {
+					return fmt.Errorf("%w: %s without cls or sep", ErrVocabulary, p.Type)
+				}
+				id, ok := end.token[1].(float64)
+				if !ok || id < 0 || id >= float64(len(v.tokens)) {
+					return fmt.Errorf("%w: %s with the token %v", ErrVocabulary, p.Type, end.token[1])
+				}
+				*end.to = append(*end.to, ID(id))
 			}
 		default:
 			return p.unsupported("post-processor")
@@ -532,15 +607,11 @@ func (v *jsonVocab) readEnds(file *tokenizerJSON) error {
 	}
 	addBOS, addEOS := len(before) > 0, len(after) > 0
 	v.AddBOS, v.AddEOS = &addBOS, &addEOS
-	for _, end := range []struct {
-		names []string
-		at    *ID
-	}{{before, &v.BOS}, {after, &v.EOS}} {
-		if len(end.names) > 0 {
-			if *end.at = v.lookup(end.names[0]); *end.at == None {
-				return fmt.Errorf("%w: %s, which goes before or after a text, isn't in the vocabulary", ErrVocabulary, quote(end.names[0]))
-			}
-		}
+	if addBOS {
+		v.BOS = before[0]
+	}
+	if addEOS {
+		v.EOS = after[0]
 	}
 	return nil
 }

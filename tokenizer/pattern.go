@@ -466,3 +466,56 @@ func (n *node) looksBack() bool {
 	}
 	return slices.ContainsFunc(n.subs, (*node).looksBack)
 }
+
+// matchesAll reports whether the pattern matches at each place of any text: each
+// character is all that one of its alternatives needs. It may miss some that do.
+func matchesAll(text string) bool {
+	root, err := parsePattern(text)
+	if err != nil {
+		return false // as compilePattern says
+	}
+	alternatives := []*node{root}
+	if root.kind == altNode {
+		alternatives = root.subs
+	}
+	var sets []charset
+	for _, alt := range alternatives {
+		if set, ok := alt.needs(); ok {
+			sets = append(sets, set)
+		}
+	}
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if r == 0xd800 {
+			r = 0xe000 // no surrogates
+		}
+		if !slices.ContainsFunc(sets, func(c charset) bool { return c.has(r) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// needs is the set of which one character is all that the sequence needs, in any
+// context.
+func (n *node) needs() (set charset, ok bool) {
+	for _, s := range n.subs {
+		one := s
+		if s.kind == repeatNode {
+			if s.possessive {
+				return nil, false
+			}
+			if s.min == 0 {
+				continue
+			}
+			if s.min > 1 {
+				return nil, false
+			}
+			one = s.subs[0]
+		}
+		if one.kind != charNode || set != nil {
+			return nil, false
+		}
+		set = one.set
+	}
+	return set, set != nil
+}

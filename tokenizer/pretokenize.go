@@ -4,7 +4,6 @@ import (
 	_ "embed" // pretokenizers.json
 	"encoding/json"
 	"fmt"
-	"strings"
 	"sync"
 	"unicode/utf8"
 )
@@ -153,7 +152,11 @@ func (r Rule) compile() (preTokenizer, error) {
 	if len(r.Split) > maxStages {
 		return pre, fmt.Errorf("%w: %d patterns that cut text", ErrUnsupported, len(r.Split))
 	}
-	if size := len(strings.Join(r.Split, "")); size > maxPatternBytes {
+	size := 0
+	for _, text := range r.Split {
+		size += len(text)
+	}
+	if size > maxPatternBytes {
 		return pre, fmt.Errorf("%w: patterns of %d bytes", ErrUnsupported, size)
 	}
 	for _, text := range r.Split {
