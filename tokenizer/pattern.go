@@ -319,6 +319,9 @@ func (p *parser) item(u *union) error {
 		}
 		low.categories = ^low.categories
 	}
+	if strings.HasPrefix(p.text[from:], `\w`) { // superscripts and fractions aren't in a class's
+		low.ranges = slices.DeleteFunc(low.ranges, func(x runeRange) bool { return x.hi < 0x100 })
+	}
 	u.categories |= low.categories
 	if u.ranges = append(u.ranges, low.ranges...); len(u.ranges) > 1<<14 {
 		u.sort()
@@ -396,10 +399,8 @@ func (p *parser) escape() (union, error) {
 		u := union{categories: categoriesNamed(name), negate: c == 'P'}
 		if script := unicode.Scripts[name]; script != nil {
 			u.ranges = rangesOf(script)
-			if name == "Han" {
-				u.ranges = append(u.ranges, runeRange{0x2ebf0, 0x2ee5d}) // Unicode 15.1
-				u.sort()
-			}
+			u.ranges = append(u.ranges, newInScripts[name]...)
+			u.sort()
 		} else if name == "P8" {
 			u.ranges = slices.Clone(punctuation8().ranges)
 		} else if u.categories == 0 {

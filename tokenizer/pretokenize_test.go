@@ -379,3 +379,32 @@ func TestPatternCompiles(t *testing.T) {
 		}
 	}
 }
+
+// TestPatternSets: scripts are those of Unicode 16.0, and \w has superscript
+// digits where it isn't in a class, as in Oniguruma 6.9.
+func TestPatternSets(t *testing.T) {
+	for _, c := range []struct {
+		pattern string
+		r       rune
+		has     bool
+	}{
+		{`\p{Latin}`, 0xa7cb, true},
+		{`[\p{Arabic}]`, 0x897, true},
+		{`\p{Common}`, 0x1fae9, true},
+		{`\P{Myanmar}`, 0x116d0, false},
+		{`\p{Han}`, 0x2ebf0, true},
+		{`\w`, 0xb2, true},
+		{`\W`, 0xbe, false},
+		{`[\w]`, 0xb2, false},
+		{`[^\w]`, 0xbe, true},
+		{`[\w]`, 0x24b6, true},
+	} {
+		p, err := compilePattern(c.pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, end := p.find(&work{ctx: t.Context()}, string(c.r)+"\n"); (end == len(string(c.r))) != c.has {
+			t.Errorf("%s has %U: %v, must be %v", c.pattern, c.r, !c.has, c.has)
+		}
+	}
+}
