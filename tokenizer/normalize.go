@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"errors"
+	"math"
 
 	"golang.org/x/text/transform"
 	"golang.org/x/text/unicode/norm"
@@ -53,6 +54,9 @@ func composed(w *work, text string) (string, error) {
 			_, m := runeAt(rest)
 			out, rest = append(out, rest[:m]...), rest[m:]
 		}
+	}
+	if len(out) > math.MaxInt32 {
+		return "", ErrTooLong
 	}
 	return string(out), nil
 }
