@@ -49,27 +49,28 @@ func (u *union) sort() {
 
 // fold adds the characters that differ only in case.
 func (u *union) fold() {
-	cased := cased()
+	pairs := casePairs()
 	for _, x := range slices.Clone(u.ranges) {
-		from, _ := slices.BinarySearch(cased, x.lo)
-		for _, r := range cased[from:] {
-			if r > x.hi {
+		from, _ := slices.BinarySearchFunc(pairs, x.lo, func(p [2]rune, r rune) int { return int(p[0] - r) })
+		for _, p := range pairs[from:] {
+			if p[0] > x.hi {
 				break
 			}
-			for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
-				u.ranges = append(u.ranges, runeRange{f, f})
+			if p[1] < x.lo || p[1] > x.hi {
+				u.ranges = append(u.ranges, runeRange{p[1], p[1]})
 			}
 		}
 	}
 	u.sort()
 }
 
-// cased are the characters that have others which differ only in case, ascending.
-var cased = sync.OnceValue(func() (all []rune) {
+// casePairs are the characters with each other that differs only in case, in
+// ascending order.
+var casePairs = sync.OnceValue(func() (all [][2]rune) {
 	last := unicode.CaseRanges[len(unicode.CaseRanges)-1].Hi
 	for r := rune(0); r <= rune(last); r++ {
-		if unicode.SimpleFold(r) != r {
-			all = append(all, r)
+		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+			all = append(all, [2]rune{r, f})
 		}
 	}
 	return all

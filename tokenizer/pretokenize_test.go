@@ -236,9 +236,10 @@ func TestPatternFold(t *testing.T) {
 	if took := time.Since(start); took > 5*time.Second { // 13 s with a look at each character
 		t.Errorf("%v for 500 ranges", took)
 	}
-	for r := rune(0); r <= unicode.MaxRune; r++ {
-		if _, ok := slices.BinarySearch(cased(), r); ok != (unicode.SimpleFold(r) != r) {
-			t.Fatalf("%U", r)
+	last := casePairs()[len(casePairs())-1][0]
+	for r := last + 1; r <= unicode.MaxRune; r++ {
+		if unicode.SimpleFold(r) != r {
+			t.Fatalf("%U isn't among the characters with a case", r)
 		}
 	}
 }
@@ -269,7 +270,7 @@ func TestPatternEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	w = &work{ctx: t.Context()}
-	if _, end := p.find(w, strings.Repeat(" ", 3*maxTries)); end != 3*maxTries || w.spend(0) != nil {
+	if _, end := p.find(w, strings.Repeat(" ", maxTries+1)); end != maxTries+1 || w.spend(0) != nil {
 		t.Error(end, w.spend(0))
 	}
 }
@@ -372,7 +373,7 @@ func TestPatternCompiles(t *testing.T) {
 	} {
 		start := time.Now()
 		_, err := compilePattern(pattern)
-		if took := time.Since(start); took > 2*time.Second { // 4 s, where each run looked at all that follows
+		if took := time.Since(start); took > 2*time.Second && !raceEnabled { // 4 s, where each run looked at all that follows
 			t.Errorf("%s: %v, %d bytes (%v)", name, took, len(pattern), err)
 		} else {
 			t.Logf("%s: %v (%v)", name, took, err != nil)
