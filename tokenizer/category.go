@@ -106,6 +106,37 @@ var newCharacters = map[string][]runeRange{
 	},
 }
 
+// newInScripts is the same for scripts that had a name before.
+var newInScripts = map[string][]runeRange{
+	"Arabic":   {{0x897, 0x897}, {0x10ec2, 0x10ec4}, {0x10efc, 0x10efc}},
+	"Balinese": {{0x1b4e, 0x1b4f}, {0x1b7f, 0x1b7f}},
+	"Common": {
+		{0x2427, 0x2429},
+		{0x2ffc, 0x2fff},
+		{0x31e4, 0x31e5},
+		{0x31ef, 0x31ef},
+		{0x1cc00, 0x1ccf9},
+		{0x1cd00, 0x1ceb3},
+		{0x1f8b2, 0x1f8bb},
+		{0x1f8c0, 0x1f8c1},
+		{0x1fa89, 0x1fa89},
+		{0x1fa8f, 0x1fa8f},
+		{0x1fabe, 0x1fabe},
+		{0x1fac6, 0x1fac6},
+		{0x1fadc, 0x1fadc},
+		{0x1fadf, 0x1fadf},
+		{0x1fae9, 0x1fae9},
+		{0x1fbcb, 0x1fbef},
+	},
+	"Cyrillic":             {{0x1c89, 0x1c8a}},
+	"Egyptian_Hieroglyphs": {{0x13460, 0x143fa}},
+	"Han":                  {{0x2ebf0, 0x2ee5d}},
+	"Kawi":                 {{0x11f5a, 0x11f5a}},
+	"Khitan_Small_Script":  {{0x18cff, 0x18cff}},
+	"Latin":                {{0xa7cb, 0xa7cd}, {0xa7da, 0xa7dc}},
+	"Myanmar":              {{0x116d0, 0x116e3}},
+}
+
 // categories has the category of each character by pages of 256. Most pages of
 // one category are one page.
 var categories = sync.OnceValue(func() *[(unicode.MaxRune + 1) >> 8]*[256]uint8 {

@@ -2,6 +2,7 @@ package tokenizer
 
 import (
 	"slices"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -48,15 +49,32 @@ func (u *union) sort() {
 
 // fold adds the characters that differ only in case.
 func (u *union) fold() {
+	pairs := casePairs()
 	for _, x := range slices.Clone(u.ranges) {
-		for r := x.lo; r <= x.hi; r++ {
-			for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
-				u.ranges = append(u.ranges, runeRange{f, f})
+		from, _ := slices.BinarySearchFunc(pairs, x.lo, func(p [2]rune, r rune) int { return int(p[0] - r) })
+		for _, p := range pairs[from:] {
+			if p[0] > x.hi {
+				break
+			}
+			if p[1] < x.lo || p[1] > x.hi {
+				u.ranges = append(u.ranges, runeRange{p[1], p[1]})
 			}
 		}
 	}
 	u.sort()
 }
+
+// casePairs are the characters with each other that differs only in case, in
+// ascending order.
+var casePairs = sync.OnceValue(func() (all [][2]rune) {
+	last := unicode.CaseRanges[len(unicode.CaseRanges)-1].Hi
+	for r := rune(0); r <= rune(last); r++ {
+		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+			all = append(all, [2]rune{r, f})
+		}
+	}
+	return all
+})
 
 // charset is what all of its unions have.
 type charset []union

@@ -24,13 +24,15 @@ type EncodeOptions struct {
 	// Budget, where set, is charged for working memory while Encode runs: 32
 	// bytes for each byte of the longest piece (a run of letters, of spaces or
 	// of symbols), from 64 KiB on. SentencePiece's algorithms take up to 36 bytes,
-	// where a space counts three times; WordPiece takes nothing.
+	// where a space counts three times; WordPiece takes nothing. Where a long text
+	// is encoded on several processors, the tokens of its parts are charged too.
 	Budget *budget.Budget
 }
 
 // Encode appends the tokens of text to dst. After an error dst is returned as
-// it was: [ErrTooLong], a refused reservation, or ctx's error, which is looked
-// at every few thousand steps.
+// it was: [ErrTooLong], a refused reservation, [ErrUnsupported] where a pattern
+// that a vocabulary brought takes too many steps, or ctx's error, which is looked at
+// every few thousand steps.
 func (t *Tokenizer) Encode(ctx context.Context, dst []ID, text string, opt EncodeOptions) ([]ID, error) {
 	if err := ctx.Err(); err != nil {
 		return dst, err
@@ -123,7 +125,11 @@ type work struct {
 	priced int64 // bytes taken from budget for the longest piece
 	extra  int64 // bytes taken from it for other arrays
 	err    error // what spend reports from now on
+	tries  int64 // of a pattern, before it is given up
 	lost   bool  // the last token is the unknown one
+
+	ownOut   bool  // out isn't the caller's, so what it takes is priced
+	outBytes int64 // of extra, what out takes
 	arrays
 }
 
@@ -158,7 +164,28 @@ func (w *work) add(ids ...ID) error {
 		return ErrTooLong
 	}
 	w.room -= len(ids)
+	if w.ownOut && len(w.out)+len(ids) > cap(w.out) {
+		if err := w.growOut(len(w.out) + len(ids)); err != nil {
+			return err
+		}
+	}
 	w.out = append(w.out, ids...)
+	return nil
+}
+
+// growOut makes room for n tokens in all and some more, priced.
+func (w *work) growOut(n int) error {
+	n = max(n, cap(w.out)+cap(w.out)/2, 1024)
+	bytes := 4 * int64(n-cap(w.out))
+	if err := w.reserve(bytes); err != nil {
+		return err
+	}
+	if w.budget != nil {
+		w.outBytes += bytes
+	}
+	out := make([]ID, len(w.out), n)
+	copy(out, w.out)
+	w.out = out
 	return nil
 }
 

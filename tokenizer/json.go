@@ -1,12 +1,16 @@
 package tokenizer
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"regexp/syntax"
 	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
 )
@@ -25,23 +29,31 @@ func FromJSON(data []byte, lease *budget.Lease) (*Vocab, error) {
 	return v, nil
 }
 
-// jsonBytes is what a byte of the file takes in memory once it is read: tokens
-// and merges are strings of their own, and the vocabulary is a map and a list.
-const jsonBytes = 12
+// What the file takes in memory while it is read: copies of its parts and texts,
+// by the byte, and the elements of maps and growing lists, by the comma.
+const (
+	jsonBytes     = 4
+	jsonItemBytes = 160
+)
+
+// maxComponentItems bounds the commas and brackets of a normalizer,
+// pre-tokenizer or post-processor, whose components are far larger in memory.
+const maxComponentItems = 4096
 
 // tokenizerJSON is the file. Parts of different kinds are read by their type.
 type tokenizerJSON struct {
 	Model         json.RawMessage
 	AddedTokens   []addedToken `json:"added_tokens"`
-	Normalizer    *component
-	PreTokenizer  *component `json:"pre_tokenizer"`
-	PostProcessor *component `json:"post_processor"`
+	Normalizer    json.RawMessage
+	PreTokenizer  json.RawMessage `json:"pre_tokenizer"`
+	PostProcessor json.RawMessage `json:"post_processor"`
 }
 
 type addedToken struct {
 	ID         ID
 	Content    string
 	Special    bool
+	Normalized bool
 	SingleWord bool `json:"single_word"`
 	LStrip     bool
 	RStrip     bool
@@ -71,6 +83,7 @@ type component struct {
 	IndividualDigits bool   `json:"individual_digits"`
 	PrependScheme    string `json:"prepend_scheme"`
 	Replacement      string
+	Split            *bool
 
 	CleanText          *bool  `json:"clean_text"`
 	HandleChineseChars *bool  `json:"handle_chinese_chars"`
@@ -82,21 +95,41 @@ type component struct {
 		SpecialToken *struct{ ID string }
 		Sequence     *struct{ ID string }
 	}
+	SpecialTokens map[string]struct{ IDs []ID } `json:"special_tokens"`
+
 	CLS, SEP []any // text and id
 }
 
-// flat is the component, or those of a sequence in its order.
-func (c *component) flat() []component {
+// flatten is the component of a part of the file, or those of a sequence in its
+// order.
+func flatten(name string, data json.RawMessage) ([]component, error) {
+	if len(data) == 0 {
+		return nil, nil
+	}
+	items := 0
+	for _, sign := range []string{",", "{", "["} {
+		items += bytes.Count(data, []byte(sign))
+	}
+	if items > maxComponentItems {
+		return nil, fmt.Errorf("%w: a %s of %d items", ErrUnsupported, name, items)
+	}
+	var c *component
+	if err := json.Unmarshal(data, &c); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrVocabulary, name, err)
+	}
 	if c == nil {
-		return nil
+		return nil, nil
 	}
+	return c.appendFlat(nil), nil
+}
+
+func (c *component) appendFlat(all []component) []component {
 	if c.Type != "Sequence" {
-		return []component{*c}
+		return append(all, *c)
 	}
-	var all []component
 	for _, list := range [][]component{c.Normalizers, c.PreTokenizers, c.Processors} {
 		for i := range list {
-			all = append(all, list[i].flat()...)
+			all = list[i].appendFlat(all)
 		}
 	}
 	return all
@@ -134,6 +167,28 @@ func (m *mergeJSON) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// pieceJSON is a token of a unigram model: [text, score].
+type pieceJSON struct {
+	text  string
+	score float64
+}
+
+func (p *pieceJSON) UnmarshalJSON(data []byte) error {
+	var row [2]json.RawMessage
+	if err := json.Unmarshal(data, &row); err != nil {
+		return err
+	}
+	for i, into := range []any{&p.text, &p.score} {
+		if len(row[i]) == 0 || row[i][0] == 'n' { // missing or null
+			return fmt.Errorf("%s isn't a text with a score", quote(string(data)))
+		}
+		if err := json.Unmarshal(row[i], into); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // items is a slice as a [List].
 type items[T, U any] struct {
 	of []T
@@ -157,6 +212,9 @@ func fromJSON(data []byte, lease *budget.Lease) (*Vocab, error) {
 	if err := lease.ReserveItems(budget.Vocabulary, uint64(len(data)), jsonBytes); err != nil {
 		return nil, err
 	}
+	if err := lease.ReserveItems(budget.Vocabulary, uint64(bytes.Count(data, []byte(","))), jsonItemBytes); err != nil {
+		return nil, err
+	}
 	var file tokenizerJSON
 	v := &jsonVocab{Vocab: Vocab{BOS: None, EOS: None, EOT: None, EOM: None, Unknown: None, CLS: None, SEP: None, Pad: None, Mask: None}}
 	if err := json.Unmarshal(data, &file); err != nil {
@@ -177,18 +235,13 @@ func fromJSON(data []byte, lease *budget.Lease) (*Vocab, error) {
 // readTokens reads the vocabulary, which must have each id once.
 func (v *jsonVocab) readTokens(*tokenizerJSON) error {
 	if v.model.Type == "Unigram" {
-		var rows [][2]any
+		var rows []pieceJSON
 		if err := json.Unmarshal(v.model.Vocab, &rows); err != nil {
 			return fmt.Errorf("%w: vocab: %w", ErrVocabulary, err)
 		}
 		var scores []float64
-		for i, row := range rows {
-			text, ok := row[0].(string)
-			score, ok2 := row[1].(float64)
-			if !ok || !ok2 {
-				return fmt.Errorf("%w: token %d of the vocabulary isn't a text with a score", ErrVocabulary, i)
-			}
-			v.tokens, v.types, scores = append(v.tokens, text), append(v.types, int64(Normal)), append(scores, score)
+		for _, row := range rows {
+			v.tokens, v.types, scores = append(v.tokens, row.text), append(v.types, int64(Normal)), append(scores, row.score)
 		}
 		v.Scores = items[float64, float64]{scores, itself[float64]}
 		return nil
@@ -250,7 +303,17 @@ func (v *jsonVocab) readModel(file *tokenizerJSON) error {
 			return fmt.Errorf("%w: the unknown token %s isn't in the vocabulary", ErrVocabulary, quote(*m.UnkToken))
 		}
 	}
-	normalizers, pre := file.Normalizer.flat(), file.PreTokenizer.flat()
+	normalizers, err := flatten("normalizer", file.Normalizer)
+	if err != nil {
+		return err
+	}
+	if err := checkAdded(file.AddedTokens, normalizers); err != nil {
+		return err
+	}
+	pre, err := flatten("pre-tokenizer", file.PreTokenizer)
+	if err != nil {
+		return err
+	}
 	switch {
 	case m.Type == "WordPiece":
 		return v.wordPiece(normalizers, pre)
@@ -267,17 +330,52 @@ func (v *jsonVocab) readModel(file *tokenizerJSON) error {
 		return v.byteLevel(normalizers, pre)
 	}
 	v.Model = "gemma4"
-	v.byteTokens(m.ByteFallback)
+	if m.IgnoreMerges {
+		return fmt.Errorf("%w: ignore_merges with BPE over characters", ErrUnsupported)
+	}
+	complete, err := v.byteTokens(m.ByteFallback)
+	if err != nil {
+		return err
+	}
+	if !complete && !m.FuseUnk && m.UnkToken != nil {
+		return fmt.Errorf("%w: BPE without fuse_unk", ErrUnsupported)
+	}
 	return v.marked(normalizers, pre)
 }
 
+// checkAdded refuses added tokens that are looked for in normalised text, where
+// that makes a difference.
+func checkAdded(tokens []addedToken, normalizers []component) error {
+	for _, t := range tokens {
+		for _, n := range normalizers {
+			same := false
+			switch n.Type {
+			case "NFC":
+				same = norm.NFC.IsNormalString(t.Content)
+			case "Replace": // of spaces by marks, or it is refused later
+				same = !strings.Contains(t.Content, " ") && !strings.Contains(t.Content, markText)
+			}
+			if t.Normalized && !same {
+				return fmt.Errorf("%w: the added token %s with normalized, and the normalizer %s", ErrUnsupported, quote(t.Content), quote(n.Type))
+			}
+		}
+	}
+	return nil
+}
+
 // byteTokens marks the tokens of bytes, where text without a token becomes those.
-func (v *jsonVocab) byteTokens(fallback bool) {
+func (v *jsonVocab) byteTokens(fallback bool) (complete bool, err error) {
+	count := 0
 	for i, text := range v.tokens {
 		if _, ok := byteOf(text); ok && fallback && v.types[i] == int64(Normal) {
 			v.types[i] = int64(Byte)
+			count++
 		}
 	}
+	if count != 0 && count != 256 {
+		return false, fmt.Errorf("%w: byte_fallback with tokens for %d bytes", ErrUnsupported, count)
+	}
+	return count != 0, nil
 }
 
 // gpt2Pattern is what a ByteLevel pre-tokenizer cuts by.
@@ -285,6 +383,15 @@ const gpt2Pattern = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]
 
 func (v *jsonVocab) byteLevel(normalizers, pre []component) error {
 	v.Model, v.Rule = "gpt2", &Rule{Whole: v.model.IgnoreMerges}
+	spelled := 0
+	for _, text := range v.tokens {
+		if r, n := utf8.DecodeRuneInString(text); n == len(text) && r < alphabetEnd && runeBytes[r] >= 0 {
+			spelled++
+		}
+	}
+	if v.model.UnkToken != nil && spelled < len(byteRunes) {
+		return fmt.Errorf("%w: byte-level BPE with an unknown token and none for some bytes", ErrUnsupported)
+	}
 	for _, n := range normalizers {
 		if n.Type != "NFC" {
 			return n.unsupported("normalizer")
@@ -313,7 +420,7 @@ func (v *jsonVocab) byteLevel(normalizers, pre []component) error {
 			v.Rule.Split = append(v.Rule.Split, "[\\p{P8}$+<=>^~|`]+")
 		case p.Type == "Punctuation" && p.Behavior == "Isolated":
 			v.Rule.Split = append(v.Rule.Split, "[\\p{P8}$+<=>^~|`]")
-		case p.Type == "Split" && p.Behavior == "Isolated" && !p.Invert, p.Type == "Split" && p.Behavior == "Removed" && p.Invert && matchesAll(p):
+		case p.Type == "Split" && p.Behavior == "Isolated" && !p.Invert, p.Type == "Split" && p.Behavior == "Removed" && p.Invert && matchesAll(p.regex()):
 			v.Rule.Split = append(v.Rule.Split, p.regex())
 		default:
 			return p.unsupported("pre-tokenizer")
@@ -345,12 +452,6 @@ func quotePattern(text string) string {
 	return (&syntax.Regexp{Op: syntax.OpLiteral, Rune: []rune(text)}).String()
 }
 
-// matchesAll reports whether the pattern leaves nothing out, as those do that end
-// with all white space after they took letters, numbers and the rest.
-func matchesAll(c component) bool {
-	return strings.HasSuffix(c.regex(), `|\s+`) && strings.Contains(c.regex(), `\p{L}`) && strings.Contains(c.regex(), `[^\s\p{L}\p{N}]+`)
-}
-
 // marked reads how a vocabulary of SentencePiece writes spaces.
 func (v *jsonVocab) marked(normalizers, pre []component) error {
 	prefix, marks := false, false
@@ -368,6 +469,11 @@ func (v *jsonVocab) marked(normalizers, pre []component) error {
 		switch {
 		case p.Type == "Metaspace" && p.Replacement == markText && !marks:
 			marks, prefix, v.SpacePrefixOnce = true, p.PrependScheme != "never", true
+			for i, text := range v.tokens {
+				if (p.Split == nil || *p.Split) && v.types[i] == int64(Normal) && strings.LastIndex(text, markText) > 0 {
+					return fmt.Errorf("%w: Metaspace that splits, with the token %s", ErrUnsupported, quote(text))
+				}
+			}
 			if p.PrependScheme == "first" {
 				return fmt.Errorf("%w: Metaspace with prepend_scheme \"first\"", ErrUnsupported)
 			}
@@ -386,7 +492,9 @@ func (v *jsonVocab) marked(normalizers, pre []component) error {
 
 func (v *jsonVocab) unigram(normalizers, pre []component) error {
 	v.Model = "t5"
-	v.byteTokens(v.model.ByteFallback)
+	if _, err := v.byteTokens(v.model.ByteFallback); err != nil {
+		return err
+	}
 	if id := v.model.UnkID; id != nil {
 		if *id < 0 || int(*id) >= len(v.types) {
 			return fmt.Errorf("%w: the unknown token is %d of %d", ErrVocabulary, *id, len(v.types))
@@ -439,50 +547,6 @@ func (v *jsonVocab) wordPiece(normalizers, pre []component) error {
 			v.tokens[i] = after
 		} else {
 			v.tokens[i] = markText + text
-		}
-	}
-	return nil
-}
-
-// readEnds finds the tokens that are put before and after a text.
-func (v *jsonVocab) readEnds(file *tokenizerJSON) error {
-	var before, after []string
-	for _, p := range file.PostProcessor.flat() {
-		switch p.Type {
-		case "ByteLevel":
-		case "TemplateProcessing":
-			behind := false
-			for _, piece := range p.Single {
-				switch {
-				case piece.Sequence != nil:
-					behind = true
-				case piece.SpecialToken != nil && behind:
-					after = append(after, piece.SpecialToken.ID)
-				case piece.SpecialToken != nil:
-					before = append(before, piece.SpecialToken.ID)
-				}
-			}
-		case "BertProcessing", "RobertaProcessing":
-			if len(p.CLS) > 0 && len(p.SEP) > 0 {
-				before, after = append(before, fmt.Sprint(p.CLS[0])), append(after, fmt.Sprint(p.SEP[0]))
-			}
-		default:
-			return p.unsupported("post-processor")
-		}
-	}
-	if len(before) > 1 || len(after) > 1 {
-		return fmt.Errorf("%w: several tokens before or after a text", ErrUnsupported)
-	}
-	addBOS, addEOS := len(before) > 0, len(after) > 0
-	v.AddBOS, v.AddEOS = &addBOS, &addEOS
-	for _, end := range []struct {
-		names []string
-		at    *ID
-	}{{before, &v.BOS}, {after, &v.EOS}} {
-		if len(end.names) > 0 {
-			if *end.at = v.lookup(end.names[0]); *end.at == None {
-				return fmt.Errorf("%w: %s, which goes before or after a text, isn't in the vocabulary", ErrVocabulary, quote(end.names[0]))
-			}
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"fmt"
 	"math"
 	"math/bits"
 	"slices"
@@ -14,10 +15,15 @@ type retry struct {
 	at, low int32
 }
 
+// maxTries bounds the ways that find tries from one place of a text, beyond a few
+// for each of its bytes: Oniguruma's limit. A pattern can have exponentially many.
+const maxTries = 10_000_000
+
 // find is the first match in text, from start to end; without one both are the
 // length of text.
 func (p *pattern) find(w *work, text string) (start, end int) {
 	for start < len(text) {
+		w.tries = maxTries + 16*int64(len(text))
 		for left := p.candidates(text[start]); left != 0; left &= left - 1 {
 			end := p.exec(w, text, start, int(p.starts[bits.TrailingZeros64(left)]), 0)
 			if end > start || w.failed() {
@@ -41,7 +47,7 @@ func (p *pattern) find(w *work, text string) (start, end int) {
 
 // exec runs the program from pc on at text[at:] and returns where the match
 // ends, or -1. Choices below base aren't its own. Once w's context is done, or
-// the choices don't fit its budget, any end will do: the next step of w reports
+// the choices don't fit its budget or are too many, any end will do: the next step of w reports
 // it.
 func (p *pattern) exec(w *work, text string, at, pc, base int) int {
 	for {
@@ -69,11 +75,12 @@ func (p *pattern) exec(w *work, text string, at, pc, base int) int {
 			}
 			w.retry(int(in.y), at, at)
 			pc = int(in.x)
+			ok = w.spend(1) == nil
 		case opLook:
 			ok = (p.exec(w, text, at, pc, len(w.retries)) >= 0) != in.negate
 			pc = int(in.x)
-		case opStart:
-			ok = at == 0
+		case opLine:
+			ok = at == len(text) || text[at] == '\n'
 		case opEnd:
 			ok = at == len(text)
 		case opWord:
@@ -81,6 +88,9 @@ func (p *pattern) exec(w *work, text string, at, pc, base int) int {
 		}
 		if ok {
 			continue
+		}
+		if w.tries--; w.tries < 0 {
+			w.fail(fmt.Errorf("%w: the pattern %s on a text where it takes too many steps", ErrUnsupported, quote(p.text)))
 		}
 		if w.spend(1) != nil {
 			w.retries = w.retries[:base]

@@ -2,7 +2,7 @@ package tokenizer
 
 import (
 	"errors"
-	"strings"
+	"math"
 
 	"golang.org/x/text/transform"
 	"golang.org/x/text/unicode/norm"
@@ -38,9 +38,9 @@ func composed(w *work, text string) (string, error) {
 	out := append(make([]byte, 0, len(text)+len(text)/8), text[:n]...)
 	var it norm.Iter
 	for rest := text[n:]; len(rest) > 0; {
-		part := len(rest)
-		if i := strings.IndexFunc(rest, uncomposed); i >= 0 {
-			part = i
+		part, err := composable(w, rest)
+		if err != nil {
+			return "", err
 		}
 		for it.InitString(norm.NFC, rest[:part]); !it.Done(); {
 			segment := it.Next()
@@ -55,7 +55,28 @@ func composed(w *work, text string) (string, error) {
 			out, rest = append(out, rest[:m]...), rest[m:]
 		}
 	}
+	if len(out) > math.MaxInt32 {
+		return "", ErrTooLong
+	}
 	return string(out), nil
+}
+
+// composable is the length of text up to its first uncomposed character.
+func composable(w *work, text string) (n int, err error) {
+	spent := 0
+	for n < len(text) {
+		r, m := runeAt(text[n:])
+		if uncomposed(r) {
+			break
+		}
+		if n += m; n-spent >= pollSteps {
+			if err := w.spend(n - spent); err != nil {
+				return n, err
+			}
+			spent = n
+		}
+	}
+	return n, w.spend(n - spent + 1)
 }
 
 // uncomposed reports whether the character is left as it is, with what is before

@@ -50,12 +50,10 @@ func parts(text string) []part {
 
 // together runs do for 0 to n-1 at once, each on working memory of its own, and
 // returns the tokens of each.
-func (w *work) together(text string, n int, do func(k int, w *work) error) ([][]ID, error) {
-	// A part's tokens are copied, and it may take some of those that follow.
-	if err := w.reserve(4 * int64(len(text))); err != nil {
-		return nil, err
-	}
-	out, errs := make([][]ID, n), make([]error, n)
+func (w *work) together(n int, do func(k int, w *work) error) ([][]ID, error) {
+	// A part's tokens are copied. They are priced as they come: a part that meets
+	// no other goes on to the end of the text.
+	out, errs, priced := make([][]ID, n), make([]error, n), make([]int64, n)
 	var wg sync.WaitGroup
 	for k := range n {
 		wg.Go(func() {
@@ -66,12 +64,17 @@ func (w *work) together(text string, n int, do func(k int, w *work) error) ([][]
 			}()
 			own := scratch.Get().(*work)
 			defer own.release()
-			*own = work{ctx: w.ctx, budget: w.budget, room: math.MaxInt, arrays: own.arrays}
+			*own = work{ctx: w.ctx, budget: w.budget, room: math.MaxInt, ownOut: true, arrays: own.arrays}
 			errs[k] = do(k, own)
-			out[k] = own.out
+			// The tokens stay longer than the rest.
+			out[k], priced[k] = own.out, own.outBytes
+			own.extra -= own.outBytes
 		})
 	}
 	wg.Wait()
+	for _, bytes := range priced {
+		w.extra += bytes
+	}
 	for _, err := range errs {
 		if err != nil {
 			return nil, err
@@ -82,7 +85,7 @@ func (w *work) together(text string, n int, do func(k int, w *work) error) ([][]
 
 // encodeParts encodes a long text on several processors.
 func (b *bytePairs) encodeParts(w *work, text string, all []part) error {
-	out, err := w.together(text, len(all), func(k int, w *work) error { return b.encodePart(w, text, all, k) })
+	out, err := w.together(len(all), func(k int, w *work) error { return b.encodePart(w, text, all, k) })
 	if err != nil {
 		return err
 	}
@@ -121,7 +124,7 @@ func (b *bytePairs) encodePart(w *work, text string, all []part, k int) error {
 			}
 			meet++
 		}
-		if len(p.marks) < maxMarks {
+		if marking && len(p.marks) < maxMarks { // else the part before may read them
 			p.marks = append(p.marks, mark{at, len(w.out)})
 		} else {
 			marked()
@@ -184,7 +187,7 @@ func (s *sentence) encodeLong(w *work, text string, start bool, m pieceEncoder) 
 		return s.encode(w, text, start, m)
 	}
 	places = append([]int{0}, append(places, len(text))...)
-	out, err := w.together(text, len(places)-1, func(k int, w *work) error {
+	out, err := w.together(len(places)-1, func(k int, w *work) error {
 		return s.encode(w, text[places[k]:places[k+1]], start && k == 0, m)
 	})
 	if err != nil {

@@ -96,7 +96,7 @@ func TestParallelEnds(t *testing.T) {
 	if got, err := tok.Encode(t.Context(), []ID{7}, text, EncodeOptions{Limit: len(all)}); err != nil || len(got) != len(all)+1 || got[0] != 7 {
 		t.Errorf("%d tokens, %v", len(got), err)
 	}
-	if _, err := tok.Encode(t.Context(), nil, text, EncodeOptions{Budget: budget.New(1 << 14)}); !errors.Is(err, budget.ErrExceeded) {
+	if _, err := tok.Encode(t.Context(), nil, text, EncodeOptions{Budget: budget.New(1 << 13)}); !errors.Is(err, budget.ErrExceeded) {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -120,5 +120,41 @@ func BenchmarkParallel(b *testing.B) {
 				ids, _ = tok.Encode(b.Context(), ids[:0], text, EncodeOptions{})
 			}
 		})
+	}
+}
+
+// TestPartsThatPass: a part that passes the next one's beginning without meeting
+// it leaves its own marks as they are, which the one before may be reading.
+func TestPartsThatPass(t *testing.T) {
+	defer goruntime.GOMAXPROCS(goruntime.GOMAXPROCS(8))
+	smallParts(t)
+	v := readVocab(t, "testdata/gpt-2.vocab.json.gz")
+	v.Rule = &Rule{Split: []string{`[a-z0-9]{1,1000}`}}
+	tok := newTokenizer(t, v)
+	text := strings.Repeat("0123456789abcdef", 8*partBytes/16)
+	goruntime.GOMAXPROCS(1)
+	want, err := tok.Encode(t.Context(), nil, text, EncodeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	goruntime.GOMAXPROCS(8)
+	for range 5 {
+		if got, err := tok.Encode(t.Context(), nil, text, EncodeOptions{}); err != nil || !slices.Equal(got, want) {
+			t.Fatalf("%d tokens, not %d: %v", len(got), len(want), err)
+		}
+	}
+	// What such parts do twice is priced too.
+	all, b := parts(text), budget.New(1<<30)
+	w := &work{ctx: t.Context(), room: 1 << 30, budget: b}
+	bp := tok.model.(*bytePairs)
+	if err := bp.encodeParts(w, text, all); err != nil {
+		t.Fatal(err)
+	}
+	if most := 4 * int64(len(want)) * 4; b.Used() < most {
+		t.Errorf("%d bytes are priced for 8 parts that each go on to the end, at least %d are taken", b.Used(), most)
+	}
+	w.release()
+	if b.Used() != 0 {
+		t.Errorf("%d bytes are still charged", b.Used())
 	}
 }

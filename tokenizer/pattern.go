@@ -12,8 +12,9 @@ import (
 // Patterns are regular expressions in the dialect of Hugging Face's tokenizers
 // (Oniguruma), as far as pre-tokenizers use it: characters and escapes, classes
 // with ranges, \p{..} and intersections, groups with and without (?i:, greedy
-// and possessive repeats, alternatives, lookahead, ^, $ and \b. Anything else is
-// refused by name.
+// and possessive repeats, alternatives, lookahead, $, \z and, behind a character,
+// \b. Anything else is refused by name, and so is what looks at the text before a
+// match: pieces are cut off one by one, and in parallel.
 //
 // Source: https://github.com/kkos/oniguruma/blob/master/doc/RE.
 
@@ -35,7 +36,7 @@ const (
 	altNode                    // the first of subs that matches
 	repeatNode                 // subs[0], min to max times
 	lookNode                   // whether subs[0] comes next
-	startNode                  // the beginning of the text
+	lineNode                   // the end of a line
 	endNode                    // the end of the text
 	wordNode                   // where a word begins or ends
 )
@@ -48,7 +49,7 @@ type parser struct {
 	depth int
 }
 
-// The bounds of a pattern that a file brings.
+// The bounds of a pattern that a file brings; its bytes are those of all of a rule.
 const (
 	maxPatternBytes = 1 << 14
 	maxPatternDepth = 32
@@ -56,13 +57,16 @@ const (
 )
 
 func parsePattern(text string) (*node, error) {
+	if len(text) > maxPatternBytes {
+		return nil, fmt.Errorf("%w: a pattern of %d bytes", ErrUnsupported, len(text))
+	}
 	p := &parser{text: text}
 	n, err := p.alternatives()
 	if err == nil && p.at < len(text) {
 		err = p.unsupported(")")
 	}
-	if len(text) > maxPatternBytes {
-		err = fmt.Errorf("%w: a pattern of %d bytes", ErrUnsupported, len(text))
+	if err == nil && n.looksBack() {
+		err = fmt.Errorf("%w: \\b at the beginning of the pattern %s", ErrUnsupported, quote(text))
 	}
 	return n, err
 }
@@ -189,9 +193,11 @@ func (p *parser) atom() (*node, error) {
 		return nil, p.unsupported(p.rest()[:min(4, len(p.rest()))])
 	case p.accept("("):
 		return p.group(p.fold)
-	case p.accept("^"), p.accept(`\A`):
-		return &node{kind: startNode}, nil
-	case p.accept("$"), p.accept(`\z`):
+	case strings.HasPrefix(p.rest(), "^"):
+		return nil, p.unsupported("^")
+	case p.accept("$"):
+		return &node{kind: lineNode}, nil
+	case p.accept(`\z`):
 		return &node{kind: endNode}, nil
 	case p.accept(`\b`):
 		return &node{kind: wordNode}, nil
@@ -304,14 +310,22 @@ func (p *parser) item(u *union) error {
 			low.fold()
 		}
 	}
+	if item := p.text[from:]; p.fold && (strings.HasPrefix(item, `\p`) || strings.HasPrefix(item, `\P`)) {
+		return p.unsupported(`\p in a class within (?i:`) // where it is folded too, and nowhere else
+	}
 	if low.negate {
 		if len(low.ranges) > 0 {
 			return p.unsupported("a negated script in a class")
 		}
 		low.categories = ^low.categories
 	}
+	if strings.HasPrefix(p.text[from:], `\w`) { // superscripts and fractions aren't in a class's
+		low.ranges = slices.DeleteFunc(low.ranges, func(x runeRange) bool { return x.hi < 0x100 })
+	}
 	u.categories |= low.categories
-	u.ranges = append(u.ranges, low.ranges...)
+	if u.ranges = append(u.ranges, low.ranges...); len(u.ranges) > 1<<14 {
+		u.sort()
+	}
 	return nil
 }
 
@@ -385,10 +399,8 @@ func (p *parser) escape() (union, error) {
 		u := union{categories: categoriesNamed(name), negate: c == 'P'}
 		if script := unicode.Scripts[name]; script != nil {
 			u.ranges = rangesOf(script)
-			if name == "Han" {
-				u.ranges = append(u.ranges, runeRange{0x2ebf0, 0x2ee5d}) // Unicode 15.1
-				u.sort()
-			}
+			u.ranges = append(u.ranges, newInScripts[name]...)
+			u.sort()
 		} else if name == "P8" {
 			u.ranges = slices.Clone(punctuation8().ranges)
 		} else if u.categories == 0 {
@@ -435,4 +447,76 @@ func (n *node) nullable() bool {
 		return n.min == 0 || n.subs[0].nullable()
 	}
 	return true
+}
+
+// looksBack reports whether a match may need to know the character before it.
+func (n *node) looksBack() bool {
+	switch n.kind {
+	case wordNode:
+		return true
+	case seqNode:
+		for _, s := range n.subs {
+			if s.looksBack() {
+				return true
+			}
+			if !s.nullable() {
+				return false
+			}
+		}
+		return false
+	}
+	return slices.ContainsFunc(n.subs, (*node).looksBack)
+}
+
+// matchesAll reports whether the pattern matches at each place of any text: each
+// character is all that one of its alternatives needs. It may miss some that do.
+func matchesAll(text string) bool {
+	root, err := parsePattern(text)
+	if err != nil {
+		return false // as compilePattern says
+	}
+	alternatives := []*node{root}
+	if root.kind == altNode {
+		alternatives = root.subs
+	}
+	var sets []charset
+	for _, alt := range alternatives {
+		if set, ok := alt.needs(); ok {
+			sets = append(sets, set)
+		}
+	}
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if r == 0xd800 {
+			r = 0xe000 // no surrogates
+		}
+		if !slices.ContainsFunc(sets, func(c charset) bool { return c.has(r) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// needs is the set of which one character is all that the sequence needs, in any
+// context.
+func (n *node) needs() (set charset, ok bool) {
+	for _, s := range n.subs {
+		one := s
+		if s.kind == repeatNode {
+			if s.possessive {
+				return nil, false
+			}
+			if s.min == 0 {
+				continue
+			}
+			if s.min > 1 {
+				return nil, false
+			}
+			one = s.subs[0]
+		}
+		if one.kind != charNode || set != nil {
+			return nil, false
+		}
+		set = one.set
+	}
+	return set, set != nil
 }

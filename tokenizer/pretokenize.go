@@ -76,7 +76,11 @@ func cutThrees(w *work, text string, next []stage, enc encoder) error {
 		if digits>>categoryOf(r)&1 == 0 {
 			return cut(w, text, next, enc)
 		}
-		count++
+		if count++; count%pollSteps == 0 {
+			if err := w.poll(); err != nil {
+				return err
+			}
+		}
 	}
 	if err := w.spend(len(text)); err != nil {
 		return err
@@ -139,8 +143,22 @@ var preTokenizers = sync.OnceValue(func() map[string]func() (preTokenizer, error
 	return byName
 })
 
+// maxStages bounds the patterns of a rule, and with them its memory and the depth
+// of [cut]. The rules in use have up to 6.
+const maxStages = 32
+
 func (r Rule) compile() (preTokenizer, error) {
 	pre := preTokenizer{whole: r.Whole, nfc: r.NFC}
+	if len(r.Split) > maxStages {
+		return pre, fmt.Errorf("%w: %d patterns that cut text", ErrUnsupported, len(r.Split))
+	}
+	size := 0
+	for _, text := range r.Split {
+		size += len(text)
+	}
+	if size > maxPatternBytes {
+		return pre, fmt.Errorf("%w: patterns of %d bytes", ErrUnsupported, size)
+	}
 	for _, text := range r.Split {
 		if text == "threes" {
 			pre.stages = append(pre.stages, stage{threes: true})

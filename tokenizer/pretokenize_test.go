@@ -6,9 +6,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+	"unicode"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
 )
@@ -111,7 +114,7 @@ func TestPatternMatch(t *testing.T) {
 		{"(?:ab){2,3}", "abababab", 0, 6},
 		{"(?:ab){2}b", "abababb", 2, 7},
 		{"a{2,}", "baaa", 1, 4},
-		{"^b|a$", "bab", 0, 1},
+		{"b|a$", "bab", 0, 1},
 		{"b$", "bab", 2, 3},
 		{`\w+\b`, "-ab_1 ", 1, 5},
 		{`a\b.`, "aba-", 2, 4},
@@ -207,7 +210,7 @@ func FuzzPattern(f *testing.F) {
 			f.Add(pattern, "It's 1234 \r\n\u00e9\u4f60\xff")
 		}
 	}
-	f.Add("(?:a|ab)+(?=c{2,3})|^[^x&&[a-z]]++$", "ababcc")
+	f.Add("(?:a|ab)+(?=c{2,3})|[^x&&[a-z]]++$", "ababcc")
 	f.Fuzz(func(t *testing.T, pattern, text string) {
 		p, err := compilePattern(pattern)
 		if err != nil {
@@ -222,4 +225,187 @@ func FuzzPattern(f *testing.F) {
 			t.Fatalf("%q finds %d to %d in %d bytes", pattern, start, end, len(text))
 		}
 	})
+}
+
+// TestPatternFold: ignoring case costs no more than the characters that have it.
+func TestPatternFold(t *testing.T) {
+	start := time.Now()
+	if _, err := compilePattern(`(?i:[` + strings.Repeat("\x01-\U0010ffff", 500) + `])`); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 5*time.Second { // 13 s with a look at each character
+		t.Errorf("%v for 500 ranges", took)
+	}
+	last := casePairs()[len(casePairs())-1][0]
+	for r := last + 1; r <= unicode.MaxRune; r++ {
+		if unicode.SimpleFold(r) != r {
+			t.Fatalf("%U isn't among the characters with a case", r)
+		}
+	}
+}
+
+// TestPatternEnds: a match sees that the context is done where nothing fails,
+// and one that tries too many ways is given up.
+func TestPatternEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p, err := compilePattern(`(?:[a-z][0-9])+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Repeat("a0", 1<<16)
+	if _, end := p.find(&work{ctx: ctx}, text); end > len(text)/4 {
+		t.Errorf("%d bytes are matched after the context's end", end)
+	}
+	if p, err = compilePattern(`(?:a|aa)+(?=b)|(?=(?:a|aa)+b).`); err != nil {
+		t.Fatal(err)
+	}
+	w := &work{ctx: t.Context()}
+	p.find(w, strings.Repeat("a", 45))
+	if err := w.spend(0); !errors.Is(err, ErrUnsupported) {
+		t.Error(err)
+	}
+	// One way for each place of a long run isn't too many.
+	if p, err = compilePattern(`\s*[\r\n]+|\s+(?!\S)`); err != nil {
+		t.Fatal(err)
+	}
+	w = &work{ctx: t.Context()}
+	if _, end := p.find(w, strings.Repeat(" ", maxTries+1)); end != maxTries+1 || w.spend(0) != nil {
+		t.Error(end, w.spend(0))
+	}
+}
+
+// lookCounter is a context that counts how often it was looked at.
+type lookCounter struct {
+	context.Context
+	looks int
+}
+
+func (c *lookCounter) Err() error {
+	c.looks++
+	return nil
+}
+
+// TestLooks: steps over a long text look at the context as often as they should.
+func TestLooks(t *testing.T) {
+	const n = 1 << 20
+	for name, c := range map[string]struct {
+		passes int
+		run    func(w *work)
+	}{
+		"threes":   {1, func(w *work) { _ = cutThrees(w, strings.Repeat("1", n)+"x", nil, new(pieceLengths)) }},
+		"composed": {2, func(w *work) { _, _ = composed(w, "e\u0301"+strings.Repeat("a", n)) }},
+		"apart":    {1, func(w *work) { _, _ = composed(w, "e\u0301\u0897"+strings.Repeat("a\u0897", n/3)) }},
+	} {
+		ctx := &lookCounter{Context: t.Context()}
+		c.run(&work{ctx: ctx})
+		if least := c.passes*n/pollSteps - 8; ctx.looks < least {
+			t.Errorf("%s: the context is looked at %d times in %d steps, must be %d", name, ctx.looks, c.passes*n, least)
+		}
+	}
+}
+
+// TestPatternAnchors: $ is the end of a line, and what looks at the text before a
+// match is refused. The pieces are those of Hugging Face's tokenizers 0.23.
+func TestPatternAnchors(t *testing.T) {
+	for _, c := range []struct {
+		pattern, text string
+		lengths       []int
+	}{
+		{`a$`, "aa\na", []int{1, 1, 1, 1}},
+		{`a$`, "a\r\na", []int{3, 1}},
+		{`\n$|x`, "a\nx", []int{2, 1}},
+		{`a\z|x`, "a\na", []int{2, 1}},
+		{`a\b|.`, "ab a-", []int{1, 1, 1, 1, 1}},
+	} {
+		p, err := compilePattern(c.pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got pieceLengths
+		if err := cut(&work{ctx: t.Context()}, c.text, []stage{{pattern: p}}, &got); err != nil || !slices.Equal(got, c.lengths) {
+			t.Errorf("%s cuts %q into %v, must be %v: %v", c.pattern, c.text, got, c.lengths, err)
+		}
+	}
+	// Of xfoo, \bfoo|. takes four letters there, and (?i:[\p{Lu}]) takes small ones.
+	for _, pattern := range []string{`^a`, `\Aa`, `\bfoo|.`, `b|a?\bfoo`, `(?:(?=\b)a)`, `(?!\ba)b`,
+		`(?i:[\p{Lu}])`, `(?i:[^\p{M}])`} {
+		if _, err := compilePattern(pattern); !errors.Is(err, ErrUnsupported) {
+			t.Errorf("%s: %v", pattern, err)
+		}
+	}
+}
+
+// TestPatternTooLong: a pattern that is too long isn't read first.
+func TestPatternTooLong(t *testing.T) {
+	pattern := strings.Repeat("a", 1<<20)
+	var before, after goruntime.MemStats
+	goruntime.ReadMemStats(&before)
+	_, err := compilePattern(pattern)
+	goruntime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrUnsupported) || took > 1<<20 {
+		t.Errorf("%d bytes allocated: %v", took, err)
+	}
+}
+
+// TestPatternCompiles: no pattern takes long to compile.
+func TestPatternCompiles(t *testing.T) {
+	sets := ""
+	for c := 'A'; c <= 'Z'; c++ {
+		sets += string(c) + "*" + string(c+'a'-'A') + "*"
+	}
+	for name, pattern := range map[string]string{
+		"runs":   sets + strings.Repeat("0*", 8000) + "1",
+		"run":    "x{0,3}(?:" + strings.Repeat("0*", 8) + "1){900}",
+		"splits": strings.Repeat("(?:ab)?", 2000) + "c",
+		"nested": strings.Repeat("(?:", 30) + "ab" + strings.Repeat("){1000}", 30),
+		"sets":   strings.Repeat(`\p{L}\p{Han}`, 1000),
+		"different": func() (s string) {
+			for r := rune(0x4e00); r < 0x4e00+5000; r++ {
+				s += string(r)
+			}
+			return s
+		}(),
+		"ranges":       "[" + strings.Repeat(`\p{P8}`, 2600) + "]",
+		"folded":       "(?i:[" + strings.Repeat("B-\U0010ffff", 2600) + "])",
+		"alternatives": strings.Repeat("(?:a|b|c|d)", 1000),
+		"looks":        strings.Repeat("(?=", 30) + strings.Repeat("a*b*", 3000) + "c" + strings.Repeat(")", 30) + "a",
+	} {
+		start := time.Now()
+		_, err := compilePattern(pattern)
+		if took := time.Since(start); took > 2*time.Second && !raceEnabled { // 4 s, where each run looked at all that follows
+			t.Errorf("%s: %v, %d bytes (%v)", name, took, len(pattern), err)
+		} else {
+			t.Logf("%s: %v (%v)", name, took, err != nil)
+		}
+	}
+}
+
+// TestPatternSets: scripts are those of Unicode 16.0, and \w has superscript
+// digits where it isn't in a class, as in Oniguruma 6.9.
+func TestPatternSets(t *testing.T) {
+	for _, c := range []struct {
+		pattern string
+		r       rune
+		has     bool
+	}{
+		{`\p{Latin}`, 0xa7cb, true},
+		{`[\p{Arabic}]`, 0x897, true},
+		{`\p{Common}`, 0x1fae9, true},
+		{`\P{Myanmar}`, 0x116d0, false},
+		{`\p{Han}`, 0x2ebf0, true},
+		{`\w`, 0xb2, true},
+		{`\W`, 0xbe, false},
+		{`[\w]`, 0xb2, false},
+		{`[^\w]`, 0xbe, true},
+		{`[\w]`, 0x24b6, true},
+	} {
+		p, err := compilePattern(c.pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, end := p.find(&work{ctx: t.Context()}, string(c.r)+"\n"); (end == len(string(c.r))) != c.has {
+			t.Errorf("%s has %U: %v, must be %v", c.pattern, c.r, !c.has, c.has)
+		}
+	}
 }

@@ -42,7 +42,7 @@ const (
 	opJump                // go on at x
 	opSplit               // go on at x and, where that fails, at y
 	opLook                // see whether what follows up to its opMatch comes next, then go on at x
-	opStart
+	opLine
 	opEnd
 	opWord
 	opMatch
@@ -144,8 +144,8 @@ func (p *pattern) emit(n *node) {
 		p.emit(n.subs[0])
 		p.add(inst{op: opMatch})
 		p.prog[look].x = p.here()
-	case startNode:
-		p.add(inst{op: opStart})
+	case lineNode:
+		p.add(inst{op: opLine})
 	case endNode:
 		p.add(inst{op: opEnd})
 	case wordNode:
@@ -226,29 +226,47 @@ func (p *pattern) finish() {
 			}
 		}
 	}
+	ends := make([]bool, len(p.prog))
+	for pc := range p.prog {
+		ends[pc] = p.ends(pc, len(p.prog))
+	}
+	apart := p.apart()
 	for pc := range p.prog {
 		switch in := &p.prog[pc]; {
 		case in.op == opRun:
-			in.keep = in.keep || p.keeps(p.sets[min(int(in.set), len(p.sets)-1)], pc+1)
+			in.keep = in.keep || p.keeps(apart[in.set], pc+1, ends)
 		case in.op == opSplit && !inLook[pc]:
-			in.last = p.ends(int(in.y), len(p.prog))
+			in.last = ends[in.y]
 		}
 	}
 }
 
-// keeps reports whether what follows at pc fails on each character of set, so
-// that a run of set has nothing to gain from being shorter. What can't fail at
-// all needs no shorter run either.
-func (p *pattern) keeps(set charset, pc int) bool {
+// apart has, for each set, a bit for each of those that it has no character with.
+func (p *pattern) apart() (all [maxSets]uint64) {
+	for i, a := range p.sets {
+		for j, b := range p.sets {
+			if apart(a, b) {
+				all[i] |= 1 << j
+			}
+		}
+	}
+	return all
+}
+
+// keeps reports whether what follows at pc fails on each character of a set, so
+// that a run of it has nothing to gain from being shorter. What can't fail at all
+// needs no shorter run either. The bits of apart are the sets that it has nothing
+// with in common, and ends is p.ends for each place.
+func (p *pattern) keeps(apart uint64, pc int, ends []bool) bool {
 	for {
-		if p.ends(pc, len(p.prog)) {
+		if ends[pc] {
 			return true
 		}
 		switch in := p.prog[pc]; in.op {
 		case opChar:
-			return apart(set, p.sets[in.set])
+			return apart>>in.set&1 != 0
 		case opRun:
-			if !apart(set, p.sets[in.set]) {
+			if apart>>in.set&1 == 0 {
 				return false
 			}
 			if in.min > 0 {

@@ -3,6 +3,7 @@ package tokenizer
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -141,6 +142,9 @@ func (w *work) growSpelling() error {
 		return nil
 	}
 	n := max(256, 2*cap(w.spelling))
+	if n > math.MaxInt32 { // spaces and a charsmap make text longer
+		return ErrTooLong
+	}
 	if err := w.priceBytes(n, int64(n)); err != nil {
 		return err
 	}

@@ -311,3 +311,15 @@ func TestCharsmap(t *testing.T) {
 		t.Errorf("a text outside: %q, %d", to, n)
 	}
 }
+
+// TestSpellingTooLong: places in a text have 31 bits, and spaces are spelled with
+// three bytes.
+func TestSpellingTooLong(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 1 GiB of address space")
+	}
+	w := &work{ctx: t.Context(), arrays: arrays{spelling: make([]byte, 1<<30)}} // never touched
+	if err := w.growSpelling(); !errors.Is(err, ErrTooLong) {
+		t.Error(err)
+	}
+}
