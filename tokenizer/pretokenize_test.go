@@ -328,8 +328,9 @@ func TestPatternAnchors(t *testing.T) {
 		}
 	}
 	// Of xfoo, \bfoo|. takes four letters there, and (?i:[\p{Lu}]) takes small ones.
-	for _, pattern := range []string{`^a`, `\Aa`, `\bfoo|.`, `b|a?\bfoo`, `(?:(?=\b)a)`, `(?!\ba)b`,
-		`(?i:[\p{Lu}])`, `(?i:[^\p{M}])`} {
+	for _, pattern := range []string{
+		`^a`, `\Aa`, `\bfoo|.`, `b|a?\bfoo`, `(?:(?=\b)a)`, `(?!\ba)b`, `(?i:[\p{Lu}])`, `(?i:[^\p{M}])`,
+	} {
 		if _, err := compilePattern(pattern); !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%s: %v", pattern, err)
 		}
