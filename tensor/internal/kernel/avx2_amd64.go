@@ -17,28 +17,17 @@ var tilesAVX2 = map[kind][tileTokens + 1]func(*mulArgs){
 	halves:  {1: tileHalvesx1AVX2, tileHalvesx2AVX2, tileHalvesx3AVX2, tileHalvesx4AVX2},
 }
 
-// unpackAVX2 unpacks the formats of one plane.
-var unpackAVX2 = map[Format]func(*mulArgs){
-	Q8_0: unpackQ80AVX2, Q4_0: unpackQ40AVX2, Q4_1: unpackQ41AVX2, Q5_0: unpackQ50AVX2, Q5_1: unpackQ51AVX2,
-	Q3K: unpackQ3KAVX2, Q4K: unpackQ4KAVX2, Q5K: unpackQ5KAVX2, Q6K: unpackQ6KAVX2,
-	IQ4NL: unpackIQ4NLAVX2, IQ4XS: unpackIQ4XSAVX2, MXFP4: unpackMXFP4AVX2,
+// unpackAVX2 unpacks the planes of each format.
+var unpackAVX2 = map[Format][]func(*mulArgs){
+	Q8_0: {unpackQ80AVX2}, Q4_0: {unpackQ40AVX2}, Q4_1: {unpackQ41AVX2}, Q5_0: {unpackQ50AVX2}, Q5_1: {unpackQ51AVX2},
+	Q2K: {unpackQ2KAVX2, unpackQ2KMinsAVX2}, Q3K: {unpackQ3KAVX2}, Q4K: {unpackQ4KAVX2}, Q5K: {unpackQ5KAVX2}, Q6K: {unpackQ6KAVX2},
+	IQ4NL: {unpackIQ4NLAVX2}, IQ4XS: {unpackIQ4XSAVX2}, MXFP4: {unpackMXFP4AVX2},
 }
 
 // quantAVX2 is every quantised format.
 var quantAVX2 = func() (all [formats]quantKernels) {
-	for f := Format(0); f < formats; f++ {
-		l := &layouts[f]
-		if l.kind == plain {
-			continue
-		}
-		all[f] = quantKernels{tile: tilesAVX2[l.kind], tokens: 4}
-		for plane := range max(1, l.planes) {
-			unpack := func(p *mulArgs) { unpackInto(f, plane, p) }
-			if fast := unpackAVX2[f]; fast != nil {
-				unpack = fast
-			}
-			all[f].unpack = append(all[f].unpack, unpack)
-		}
+	for f, unpack := range unpackAVX2 {
+		all[f] = quantKernels{unpack: unpack, tile: tilesAVX2[layouts[f].kind], tokens: 4}
 	}
 	all[Q8_0].direct[1], all[Q4_1].direct[1] = streamQ80AVX2, streamQ41AVX2
 	all[Q4_0].direct[1], all[Q5_0].direct[1], all[Q4K].direct[1], all[Q6K].direct[1] = streamQ40AVX2, streamQ50AVX2, streamQ4KAVX2, streamQ6KAVX2

@@ -2750,6 +2750,1208 @@ DATA subnormal<>+24(SB)/4, $0x00200000
 DATA subnormal<>+28(SB)/4, $0x00200000
 GLOBL subnormal<>(SB), RODATA|NOPTR, $32
 
+// func unpackQ2KAVX2(a *mulArgs)
+// Requires: AVX, AVX2, F16C, MMX+
+TEXT ·unpackQ2KAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 120(AX), DX
+	MOVQ 128(AX), BX
+	ADDQ CX, DX
+	MOVQ 16(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 8(AX), AX
+	LEAQ (AX)(AX*2), R8
+	LEAQ (CX)(AX*4), R9
+	LEAQ (R9)(AX*4), R10
+	LEAQ (R10)(AX*4), R11
+
+block:
+	PREFETCHT1     (DX)
+	PREFETCHT0     (DX)(BX*1)
+	PREFETCHT1     64(DX)
+	PREFETCHT0     64(DX)(BX*1)
+	PREFETCHT1     128(DX)
+	PREFETCHT0     128(DX)(BX*1)
+	PREFETCHT1     192(DX)
+	PREFETCHT0     192(DX)(BX*1)
+	PREFETCHT1     256(DX)
+	PREFETCHT0     256(DX)(BX*1)
+	PREFETCHT1     320(DX)
+	PREFETCHT0     320(DX)(BX*1)
+	PREFETCHT1     384(DX)
+	PREFETCHT0     384(DX)(BX*1)
+	PREFETCHT1     448(DX)
+	PREFETCHT0     448(DX)(BX*1)
+	PREFETCHT1     512(DX)
+	PREFETCHT0     512(DX)(BX*1)
+	PREFETCHT1     576(DX)
+	PREFETCHT0     576(DX)(BX*1)
+	PREFETCHT1     640(DX)
+	PREFETCHT0     640(DX)(BX*1)
+	PREFETCHT1     704(DX)
+	PREFETCHT0     704(DX)(BX*1)
+	PREFETCHT1     768(DX)
+	PREFETCHT0     768(DX)(BX*1)
+	PREFETCHT1     832(DX)
+	PREFETCHT0     832(DX)(BX*1)
+	PREFETCHT1     896(DX)
+	PREFETCHT0     896(DX)(BX*1)
+	PREFETCHT1     960(DX)
+	PREFETCHT0     960(DX)(BX*1)
+	PREFETCHT1     1024(DX)
+	PREFETCHT0     1024(DX)(BX*1)
+	PREFETCHT1     1088(DX)
+	PREFETCHT0     1088(DX)(BX*1)
+	PREFETCHT1     1152(DX)
+	PREFETCHT0     1152(DX)(BX*1)
+	PREFETCHT1     1216(DX)
+	PREFETCHT0     1216(DX)(BX*1)
+	PREFETCHT1     1280(DX)
+	PREFETCHT0     1280(DX)(BX*1)
+	ADDQ           $+1344, DX
+	VBROADCASTI128 (CX), Y0
+	VBROADCASTI128 (CX)(AX*1), Y1
+	VBROADCASTI128 (CX)(AX*2), Y2
+	VBROADCASTI128 (CX)(R8*1), Y3
+	VINSERTI128    $0x01, (R9), Y0, Y0
+	VINSERTI128    $0x01, (R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, (R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, (R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y2, Y2
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VBROADCASTI128 16(CX), Y4
+	VBROADCASTI128 16(CX)(AX*1), Y5
+	VBROADCASTI128 16(CX)(AX*2), Y6
+	VBROADCASTI128 16(CX)(R8*1), Y7
+	VINSERTI128    $0x01, 16(R9), Y4, Y4
+	VINSERTI128    $0x01, 16(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 16(R9)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 16(R9)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPSHUFB        inWords0<>+0(SB), Y0, Y8
+	VPAND          pairs8<>+0(SB), Y4, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, (DI)
+	VPAND          pairs8<>+0(SB), Y5, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 64(DI)
+	VPAND          pairs8<>+0(SB), Y6, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 128(DI)
+	VPAND          pairs8<>+0(SB), Y7, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 192(DI)
+	VPSHUFB        inWords2<>+0(SB), Y0, Y8
+	VPSRLW         $0x02, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 640(DI)
+	VPSRLW         $0x02, Y5, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 704(DI)
+	VPSRLW         $0x02, Y6, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 768(DI)
+	VPSRLW         $0x02, Y7, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 832(DI)
+	VPSHUFB        inWords0<>+0(SB), Y1, Y8
+	VPSRLW         $0x04, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 1280(DI)
+	VPSRLW         $0x04, Y5, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 1344(DI)
+	VPSRLW         $0x04, Y6, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 1408(DI)
+	VPSRLW         $0x04, Y7, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 1472(DI)
+	VPSHUFB        inWords2<>+0(SB), Y1, Y8
+	VPSRLW         $0x06, Y4, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPMULLW        Y8, Y4, Y4
+	VMOVDQU        Y4, 1920(DI)
+	VPSRLW         $0x06, Y5, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPMULLW        Y8, Y4, Y4
+	VMOVDQU        Y4, 1984(DI)
+	VPSRLW         $0x06, Y6, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPMULLW        Y8, Y4, Y4
+	VMOVDQU        Y4, 2048(DI)
+	VPSRLW         $0x06, Y7, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPMULLW        Y8, Y4, Y4
+	VMOVDQU        Y4, 2112(DI)
+	VBROADCASTI128 32(CX), Y4
+	VBROADCASTI128 32(CX)(AX*1), Y5
+	VBROADCASTI128 32(CX)(AX*2), Y6
+	VBROADCASTI128 32(CX)(R8*1), Y7
+	VINSERTI128    $0x01, 32(R9), Y4, Y4
+	VINSERTI128    $0x01, 32(R9)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 32(R9)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 32(R9)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPSHUFB        inWords1<>+0(SB), Y0, Y8
+	VPAND          pairs8<>+0(SB), Y4, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 256(DI)
+	VPAND          pairs8<>+0(SB), Y5, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 320(DI)
+	VPAND          pairs8<>+0(SB), Y6, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 384(DI)
+	VPAND          pairs8<>+0(SB), Y7, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 448(DI)
+	VPSHUFB        inWords3<>+0(SB), Y0, Y0
+	VPSRLW         $0x02, Y4, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 896(DI)
+	VPSRLW         $0x02, Y5, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 960(DI)
+	VPSRLW         $0x02, Y6, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 1024(DI)
+	VPSRLW         $0x02, Y7, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 1088(DI)
+	VPSHUFB        inWords1<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y4, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 1536(DI)
+	VPSRLW         $0x04, Y5, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 1600(DI)
+	VPSRLW         $0x04, Y6, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 1664(DI)
+	VPSRLW         $0x04, Y7, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 1728(DI)
+	VPSHUFB        inWords3<>+0(SB), Y1, Y0
+	VPSRLW         $0x06, Y4, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPMULLW        Y0, Y1, Y1
+	VMOVDQU        Y1, 2176(DI)
+	VPSRLW         $0x06, Y5, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPMULLW        Y0, Y1, Y1
+	VMOVDQU        Y1, 2240(DI)
+	VPSRLW         $0x06, Y6, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPMULLW        Y0, Y1, Y1
+	VMOVDQU        Y1, 2304(DI)
+	VPSRLW         $0x06, Y7, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPMULLW        Y0, Y1, Y1
+	VMOVDQU        Y1, 2368(DI)
+	VBROADCASTI128 48(CX), Y0
+	VBROADCASTI128 48(CX)(AX*1), Y1
+	VBROADCASTI128 48(CX)(AX*2), Y4
+	VBROADCASTI128 48(CX)(R8*1), Y5
+	VINSERTI128    $0x01, 48(R9), Y0, Y0
+	VINSERTI128    $0x01, 48(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 48(R9)(AX*2), Y4, Y4
+	VINSERTI128    $0x01, 48(R9)(R8*1), Y5, Y5
+	VPUNPCKLDQ     Y1, Y0, Y6
+	VPUNPCKHDQ     Y1, Y0, Y7
+	VPUNPCKLDQ     Y5, Y4, Y1
+	VPUNPCKHDQ     Y5, Y4, Y5
+	VPUNPCKLQDQ    Y1, Y6, Y0
+	VPUNPCKHQDQ    Y1, Y6, Y1
+	VPUNPCKLQDQ    Y5, Y7, Y4
+	VPUNPCKHQDQ    Y5, Y7, Y5
+	VPSHUFB        inWords0<>+0(SB), Y2, Y6
+	VPAND          pairs8<>+0(SB), Y0, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 2560(DI)
+	VPAND          pairs8<>+0(SB), Y1, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 2624(DI)
+	VPAND          pairs8<>+0(SB), Y4, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 2688(DI)
+	VPAND          pairs8<>+0(SB), Y5, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 2752(DI)
+	VPSHUFB        inWords2<>+0(SB), Y2, Y6
+	VPSRLW         $0x02, Y0, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 3200(DI)
+	VPSRLW         $0x02, Y1, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 3264(DI)
+	VPSRLW         $0x02, Y4, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 3328(DI)
+	VPSRLW         $0x02, Y5, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 3392(DI)
+	VPSHUFB        inWords0<>+0(SB), Y3, Y6
+	VPSRLW         $0x04, Y0, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 3840(DI)
+	VPSRLW         $0x04, Y1, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 3904(DI)
+	VPSRLW         $0x04, Y4, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 3968(DI)
+	VPSRLW         $0x04, Y5, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 4032(DI)
+	VPSHUFB        inWords2<>+0(SB), Y3, Y6
+	VPSRLW         $0x06, Y0, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y6, Y0, Y0
+	VMOVDQU        Y0, 4480(DI)
+	VPSRLW         $0x06, Y1, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y6, Y0, Y0
+	VMOVDQU        Y0, 4544(DI)
+	VPSRLW         $0x06, Y4, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y6, Y0, Y0
+	VMOVDQU        Y0, 4608(DI)
+	VPSRLW         $0x06, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y6, Y0, Y0
+	VMOVDQU        Y0, 4672(DI)
+	VBROADCASTI128 64(CX), Y0
+	VBROADCASTI128 64(CX)(AX*1), Y1
+	VBROADCASTI128 64(CX)(AX*2), Y4
+	VBROADCASTI128 64(CX)(R8*1), Y5
+	VINSERTI128    $0x01, 64(R9), Y0, Y0
+	VINSERTI128    $0x01, 64(R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 64(R9)(AX*2), Y4, Y4
+	VINSERTI128    $0x01, 64(R9)(R8*1), Y5, Y5
+	VPUNPCKLDQ     Y1, Y0, Y6
+	VPUNPCKHDQ     Y1, Y0, Y7
+	VPUNPCKLDQ     Y5, Y4, Y1
+	VPUNPCKHDQ     Y5, Y4, Y5
+	VPUNPCKLQDQ    Y1, Y6, Y0
+	VPUNPCKHQDQ    Y1, Y6, Y1
+	VPUNPCKLQDQ    Y5, Y7, Y4
+	VPUNPCKHQDQ    Y5, Y7, Y5
+	VPSHUFB        inWords1<>+0(SB), Y2, Y6
+	VPAND          pairs8<>+0(SB), Y0, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 2816(DI)
+	VPAND          pairs8<>+0(SB), Y1, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 2880(DI)
+	VPAND          pairs8<>+0(SB), Y4, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 2944(DI)
+	VPAND          pairs8<>+0(SB), Y5, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 3008(DI)
+	VPSHUFB        inWords3<>+0(SB), Y2, Y2
+	VPSRLW         $0x02, Y0, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 3456(DI)
+	VPSRLW         $0x02, Y1, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 3520(DI)
+	VPSRLW         $0x02, Y4, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 3584(DI)
+	VPSRLW         $0x02, Y5, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 3648(DI)
+	VPSHUFB        inWords1<>+0(SB), Y3, Y2
+	VPSRLW         $0x04, Y0, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 4096(DI)
+	VPSRLW         $0x04, Y1, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 4160(DI)
+	VPSRLW         $0x04, Y4, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 4224(DI)
+	VPSRLW         $0x04, Y5, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 4288(DI)
+	VPSHUFB        inWords3<>+0(SB), Y3, Y2
+	VPSRLW         $0x06, Y0, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y2, Y0, Y0
+	VMOVDQU        Y0, 4736(DI)
+	VPSRLW         $0x06, Y1, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y2, Y0, Y0
+	VMOVDQU        Y0, 4800(DI)
+	VPSRLW         $0x06, Y4, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y2, Y0, Y0
+	VMOVDQU        Y0, 4864(DI)
+	VPSRLW         $0x06, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y2, Y0, Y0
+	VMOVDQU        Y0, 4928(DI)
+	VPXOR          X0, X0, X0
+	VPINSRW        $0x00, 80(CX), X0, X0
+	VPINSRW        $0x01, 80(CX)(AX*1), X0, X0
+	VPINSRW        $0x02, 80(CX)(AX*2), X0, X0
+	VPINSRW        $0x03, 80(CX)(R8*1), X0, X0
+	VPINSRW        $0x04, 80(R9), X0, X0
+	VPINSRW        $0x05, 80(R9)(AX*1), X0, X0
+	VPINSRW        $0x06, 80(R9)(AX*2), X0, X0
+	VPINSRW        $0x07, 80(R9)(R8*1), X0, X0
+	VCVTPH2PS      X0, Y0
+	VMOVUPS        Y0, 512(DI)
+	VMOVUPS        Y0, 1152(DI)
+	VMOVUPS        Y0, 1792(DI)
+	VMOVUPS        Y0, 2432(DI)
+	VMOVUPS        Y0, 3072(DI)
+	VMOVUPS        Y0, 3712(DI)
+	VMOVUPS        Y0, 4352(DI)
+	VMOVUPS        Y0, 4992(DI)
+	VBROADCASTI128 (R10), Y0
+	VBROADCASTI128 (R10)(AX*1), Y1
+	VBROADCASTI128 (R10)(AX*2), Y2
+	VBROADCASTI128 (R10)(R8*1), Y3
+	VINSERTI128    $0x01, (R11), Y0, Y0
+	VINSERTI128    $0x01, (R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, (R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, (R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y2, Y2
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VBROADCASTI128 16(R10), Y4
+	VBROADCASTI128 16(R10)(AX*1), Y5
+	VBROADCASTI128 16(R10)(AX*2), Y6
+	VBROADCASTI128 16(R10)(R8*1), Y7
+	VINSERTI128    $0x01, 16(R11), Y4, Y4
+	VINSERTI128    $0x01, 16(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 16(R11)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 16(R11)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPSHUFB        inWords0<>+0(SB), Y0, Y8
+	VPAND          pairs8<>+0(SB), Y4, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 32(DI)
+	VPAND          pairs8<>+0(SB), Y5, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 96(DI)
+	VPAND          pairs8<>+0(SB), Y6, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 160(DI)
+	VPAND          pairs8<>+0(SB), Y7, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 224(DI)
+	VPSHUFB        inWords2<>+0(SB), Y0, Y8
+	VPSRLW         $0x02, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 672(DI)
+	VPSRLW         $0x02, Y5, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 736(DI)
+	VPSRLW         $0x02, Y6, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 800(DI)
+	VPSRLW         $0x02, Y7, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 864(DI)
+	VPSHUFB        inWords0<>+0(SB), Y1, Y8
+	VPSRLW         $0x04, Y4, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 1312(DI)
+	VPSRLW         $0x04, Y5, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 1376(DI)
+	VPSRLW         $0x04, Y6, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 1440(DI)
+	VPSRLW         $0x04, Y7, Y9
+	VPAND          pairs8<>+0(SB), Y9, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 1504(DI)
+	VPSHUFB        inWords2<>+0(SB), Y1, Y8
+	VPSRLW         $0x06, Y4, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPMULLW        Y8, Y4, Y4
+	VMOVDQU        Y4, 1952(DI)
+	VPSRLW         $0x06, Y5, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPMULLW        Y8, Y4, Y4
+	VMOVDQU        Y4, 2016(DI)
+	VPSRLW         $0x06, Y6, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPMULLW        Y8, Y4, Y4
+	VMOVDQU        Y4, 2080(DI)
+	VPSRLW         $0x06, Y7, Y4
+	VPAND          pairs8<>+0(SB), Y4, Y4
+	VPMULLW        Y8, Y4, Y4
+	VMOVDQU        Y4, 2144(DI)
+	VBROADCASTI128 32(R10), Y4
+	VBROADCASTI128 32(R10)(AX*1), Y5
+	VBROADCASTI128 32(R10)(AX*2), Y6
+	VBROADCASTI128 32(R10)(R8*1), Y7
+	VINSERTI128    $0x01, 32(R11), Y4, Y4
+	VINSERTI128    $0x01, 32(R11)(AX*1), Y5, Y5
+	VINSERTI128    $0x01, 32(R11)(AX*2), Y6, Y6
+	VINSERTI128    $0x01, 32(R11)(R8*1), Y7, Y7
+	VPUNPCKLDQ     Y5, Y4, Y8
+	VPUNPCKHDQ     Y5, Y4, Y9
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y7
+	VPUNPCKLQDQ    Y5, Y8, Y4
+	VPUNPCKHQDQ    Y5, Y8, Y5
+	VPUNPCKLQDQ    Y7, Y9, Y6
+	VPUNPCKHQDQ    Y7, Y9, Y7
+	VPSHUFB        inWords1<>+0(SB), Y0, Y8
+	VPAND          pairs8<>+0(SB), Y4, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 288(DI)
+	VPAND          pairs8<>+0(SB), Y5, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 352(DI)
+	VPAND          pairs8<>+0(SB), Y6, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 416(DI)
+	VPAND          pairs8<>+0(SB), Y7, Y9
+	VPMULLW        Y8, Y9, Y9
+	VMOVDQU        Y9, 480(DI)
+	VPSHUFB        inWords3<>+0(SB), Y0, Y0
+	VPSRLW         $0x02, Y4, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 928(DI)
+	VPSRLW         $0x02, Y5, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 992(DI)
+	VPSRLW         $0x02, Y6, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 1056(DI)
+	VPSRLW         $0x02, Y7, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 1120(DI)
+	VPSHUFB        inWords1<>+0(SB), Y1, Y0
+	VPSRLW         $0x04, Y4, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 1568(DI)
+	VPSRLW         $0x04, Y5, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 1632(DI)
+	VPSRLW         $0x04, Y6, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 1696(DI)
+	VPSRLW         $0x04, Y7, Y8
+	VPAND          pairs8<>+0(SB), Y8, Y8
+	VPMULLW        Y0, Y8, Y8
+	VMOVDQU        Y8, 1760(DI)
+	VPSHUFB        inWords3<>+0(SB), Y1, Y0
+	VPSRLW         $0x06, Y4, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPMULLW        Y0, Y1, Y1
+	VMOVDQU        Y1, 2208(DI)
+	VPSRLW         $0x06, Y5, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPMULLW        Y0, Y1, Y1
+	VMOVDQU        Y1, 2272(DI)
+	VPSRLW         $0x06, Y6, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPMULLW        Y0, Y1, Y1
+	VMOVDQU        Y1, 2336(DI)
+	VPSRLW         $0x06, Y7, Y1
+	VPAND          pairs8<>+0(SB), Y1, Y1
+	VPMULLW        Y0, Y1, Y1
+	VMOVDQU        Y1, 2400(DI)
+	VBROADCASTI128 48(R10), Y0
+	VBROADCASTI128 48(R10)(AX*1), Y1
+	VBROADCASTI128 48(R10)(AX*2), Y4
+	VBROADCASTI128 48(R10)(R8*1), Y5
+	VINSERTI128    $0x01, 48(R11), Y0, Y0
+	VINSERTI128    $0x01, 48(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 48(R11)(AX*2), Y4, Y4
+	VINSERTI128    $0x01, 48(R11)(R8*1), Y5, Y5
+	VPUNPCKLDQ     Y1, Y0, Y6
+	VPUNPCKHDQ     Y1, Y0, Y7
+	VPUNPCKLDQ     Y5, Y4, Y1
+	VPUNPCKHDQ     Y5, Y4, Y5
+	VPUNPCKLQDQ    Y1, Y6, Y0
+	VPUNPCKHQDQ    Y1, Y6, Y1
+	VPUNPCKLQDQ    Y5, Y7, Y4
+	VPUNPCKHQDQ    Y5, Y7, Y5
+	VPSHUFB        inWords0<>+0(SB), Y2, Y6
+	VPAND          pairs8<>+0(SB), Y0, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 2592(DI)
+	VPAND          pairs8<>+0(SB), Y1, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 2656(DI)
+	VPAND          pairs8<>+0(SB), Y4, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 2720(DI)
+	VPAND          pairs8<>+0(SB), Y5, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 2784(DI)
+	VPSHUFB        inWords2<>+0(SB), Y2, Y6
+	VPSRLW         $0x02, Y0, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 3232(DI)
+	VPSRLW         $0x02, Y1, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 3296(DI)
+	VPSRLW         $0x02, Y4, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 3360(DI)
+	VPSRLW         $0x02, Y5, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 3424(DI)
+	VPSHUFB        inWords0<>+0(SB), Y3, Y6
+	VPSRLW         $0x04, Y0, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 3872(DI)
+	VPSRLW         $0x04, Y1, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 3936(DI)
+	VPSRLW         $0x04, Y4, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 4000(DI)
+	VPSRLW         $0x04, Y5, Y7
+	VPAND          pairs8<>+0(SB), Y7, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 4064(DI)
+	VPSHUFB        inWords2<>+0(SB), Y3, Y6
+	VPSRLW         $0x06, Y0, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y6, Y0, Y0
+	VMOVDQU        Y0, 4512(DI)
+	VPSRLW         $0x06, Y1, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y6, Y0, Y0
+	VMOVDQU        Y0, 4576(DI)
+	VPSRLW         $0x06, Y4, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y6, Y0, Y0
+	VMOVDQU        Y0, 4640(DI)
+	VPSRLW         $0x06, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y6, Y0, Y0
+	VMOVDQU        Y0, 4704(DI)
+	VBROADCASTI128 64(R10), Y0
+	VBROADCASTI128 64(R10)(AX*1), Y1
+	VBROADCASTI128 64(R10)(AX*2), Y4
+	VBROADCASTI128 64(R10)(R8*1), Y5
+	VINSERTI128    $0x01, 64(R11), Y0, Y0
+	VINSERTI128    $0x01, 64(R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, 64(R11)(AX*2), Y4, Y4
+	VINSERTI128    $0x01, 64(R11)(R8*1), Y5, Y5
+	VPUNPCKLDQ     Y1, Y0, Y6
+	VPUNPCKHDQ     Y1, Y0, Y7
+	VPUNPCKLDQ     Y5, Y4, Y1
+	VPUNPCKHDQ     Y5, Y4, Y5
+	VPUNPCKLQDQ    Y1, Y6, Y0
+	VPUNPCKHQDQ    Y1, Y6, Y1
+	VPUNPCKLQDQ    Y5, Y7, Y4
+	VPUNPCKHQDQ    Y5, Y7, Y5
+	VPSHUFB        inWords1<>+0(SB), Y2, Y6
+	VPAND          pairs8<>+0(SB), Y0, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 2848(DI)
+	VPAND          pairs8<>+0(SB), Y1, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 2912(DI)
+	VPAND          pairs8<>+0(SB), Y4, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 2976(DI)
+	VPAND          pairs8<>+0(SB), Y5, Y7
+	VPMULLW        Y6, Y7, Y7
+	VMOVDQU        Y7, 3040(DI)
+	VPSHUFB        inWords3<>+0(SB), Y2, Y2
+	VPSRLW         $0x02, Y0, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 3488(DI)
+	VPSRLW         $0x02, Y1, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 3552(DI)
+	VPSRLW         $0x02, Y4, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 3616(DI)
+	VPSRLW         $0x02, Y5, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 3680(DI)
+	VPSHUFB        inWords1<>+0(SB), Y3, Y2
+	VPSRLW         $0x04, Y0, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 4128(DI)
+	VPSRLW         $0x04, Y1, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 4192(DI)
+	VPSRLW         $0x04, Y4, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 4256(DI)
+	VPSRLW         $0x04, Y5, Y6
+	VPAND          pairs8<>+0(SB), Y6, Y6
+	VPMULLW        Y2, Y6, Y6
+	VMOVDQU        Y6, 4320(DI)
+	VPSHUFB        inWords3<>+0(SB), Y3, Y2
+	VPSRLW         $0x06, Y0, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y2, Y0, Y0
+	VMOVDQU        Y0, 4768(DI)
+	VPSRLW         $0x06, Y1, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y2, Y0, Y0
+	VMOVDQU        Y0, 4832(DI)
+	VPSRLW         $0x06, Y4, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y2, Y0, Y0
+	VMOVDQU        Y0, 4896(DI)
+	VPSRLW         $0x06, Y5, Y0
+	VPAND          pairs8<>+0(SB), Y0, Y0
+	VPMULLW        Y2, Y0, Y0
+	VMOVDQU        Y0, 4960(DI)
+	VPXOR          X0, X0, X0
+	VPINSRW        $0x00, 80(R10), X0, X0
+	VPINSRW        $0x01, 80(R10)(AX*1), X0, X0
+	VPINSRW        $0x02, 80(R10)(AX*2), X0, X0
+	VPINSRW        $0x03, 80(R10)(R8*1), X0, X0
+	VPINSRW        $0x04, 80(R11), X0, X0
+	VPINSRW        $0x05, 80(R11)(AX*1), X0, X0
+	VPINSRW        $0x06, 80(R11)(AX*2), X0, X0
+	VPINSRW        $0x07, 80(R11)(R8*1), X0, X0
+	VCVTPH2PS      X0, Y0
+	VMOVUPS        Y0, 544(DI)
+	VMOVUPS        Y0, 1184(DI)
+	VMOVUPS        Y0, 1824(DI)
+	VMOVUPS        Y0, 2464(DI)
+	VMOVUPS        Y0, 3104(DI)
+	VMOVUPS        Y0, 3744(DI)
+	VMOVUPS        Y0, 4384(DI)
+	VMOVUPS        Y0, 5024(DI)
+	ADDQ           $+84, CX
+	ADDQ           $+84, R9
+	ADDQ           $+84, R10
+	ADDQ           $+84, R11
+	ADDQ           $0x00001400, DI
+	SUBQ           $0x08, SI
+	JNZ            block
+	VZEROUPPER
+	RET
+
+DATA inWords0<>+0(SB)/4, $0x80008000
+DATA inWords0<>+4(SB)/4, $0x80048004
+DATA inWords0<>+8(SB)/4, $0x80088008
+DATA inWords0<>+12(SB)/4, $0x800c800c
+DATA inWords0<>+16(SB)/4, $0x80008000
+DATA inWords0<>+20(SB)/4, $0x80048004
+DATA inWords0<>+24(SB)/4, $0x80088008
+DATA inWords0<>+28(SB)/4, $0x800c800c
+GLOBL inWords0<>(SB), RODATA|NOPTR, $32
+
+DATA pairs8<>+0(SB)/4, $0x03030303
+DATA pairs8<>+4(SB)/4, $0x03030303
+DATA pairs8<>+8(SB)/4, $0x03030303
+DATA pairs8<>+12(SB)/4, $0x03030303
+DATA pairs8<>+16(SB)/4, $0x03030303
+DATA pairs8<>+20(SB)/4, $0x03030303
+DATA pairs8<>+24(SB)/4, $0x03030303
+DATA pairs8<>+28(SB)/4, $0x03030303
+GLOBL pairs8<>(SB), RODATA|NOPTR, $32
+
+DATA inWords2<>+0(SB)/4, $0x80028002
+DATA inWords2<>+4(SB)/4, $0x80068006
+DATA inWords2<>+8(SB)/4, $0x800a800a
+DATA inWords2<>+12(SB)/4, $0x800e800e
+DATA inWords2<>+16(SB)/4, $0x80028002
+DATA inWords2<>+20(SB)/4, $0x80068006
+DATA inWords2<>+24(SB)/4, $0x800a800a
+DATA inWords2<>+28(SB)/4, $0x800e800e
+GLOBL inWords2<>(SB), RODATA|NOPTR, $32
+
+DATA inWords1<>+0(SB)/4, $0x80018001
+DATA inWords1<>+4(SB)/4, $0x80058005
+DATA inWords1<>+8(SB)/4, $0x80098009
+DATA inWords1<>+12(SB)/4, $0x800d800d
+DATA inWords1<>+16(SB)/4, $0x80018001
+DATA inWords1<>+20(SB)/4, $0x80058005
+DATA inWords1<>+24(SB)/4, $0x80098009
+DATA inWords1<>+28(SB)/4, $0x800d800d
+GLOBL inWords1<>(SB), RODATA|NOPTR, $32
+
+DATA inWords3<>+0(SB)/4, $0x80038003
+DATA inWords3<>+4(SB)/4, $0x80078007
+DATA inWords3<>+8(SB)/4, $0x800b800b
+DATA inWords3<>+12(SB)/4, $0x800f800f
+DATA inWords3<>+16(SB)/4, $0x80038003
+DATA inWords3<>+20(SB)/4, $0x80078007
+DATA inWords3<>+24(SB)/4, $0x800b800b
+DATA inWords3<>+28(SB)/4, $0x800f800f
+GLOBL inWords3<>(SB), RODATA|NOPTR, $32
+
+// func unpackQ2KMinsAVX2(a *mulArgs)
+// Requires: AVX, AVX2, F16C, MMX+
+TEXT ·unpackQ2KMinsAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 120(AX), DX
+	MOVQ 128(AX), BX
+	ADDQ CX, DX
+	MOVQ 16(AX), SI
+	MOVQ 32(AX), DI
+	MOVQ 8(AX), AX
+	LEAQ (AX)(AX*2), R8
+	LEAQ (CX)(AX*4), R9
+	LEAQ (R9)(AX*4), R10
+	LEAQ (R10)(AX*4), R11
+
+block:
+	PREFETCHT1     (DX)
+	PREFETCHT0     (DX)(BX*1)
+	PREFETCHT1     64(DX)
+	PREFETCHT0     64(DX)(BX*1)
+	PREFETCHT1     128(DX)
+	PREFETCHT0     128(DX)(BX*1)
+	PREFETCHT1     192(DX)
+	PREFETCHT0     192(DX)(BX*1)
+	PREFETCHT1     256(DX)
+	PREFETCHT0     256(DX)(BX*1)
+	PREFETCHT1     320(DX)
+	PREFETCHT0     320(DX)(BX*1)
+	PREFETCHT1     384(DX)
+	PREFETCHT0     384(DX)(BX*1)
+	PREFETCHT1     448(DX)
+	PREFETCHT0     448(DX)(BX*1)
+	PREFETCHT1     512(DX)
+	PREFETCHT0     512(DX)(BX*1)
+	PREFETCHT1     576(DX)
+	PREFETCHT0     576(DX)(BX*1)
+	PREFETCHT1     640(DX)
+	PREFETCHT0     640(DX)(BX*1)
+	PREFETCHT1     704(DX)
+	PREFETCHT0     704(DX)(BX*1)
+	PREFETCHT1     768(DX)
+	PREFETCHT0     768(DX)(BX*1)
+	PREFETCHT1     832(DX)
+	PREFETCHT0     832(DX)(BX*1)
+	PREFETCHT1     896(DX)
+	PREFETCHT0     896(DX)(BX*1)
+	PREFETCHT1     960(DX)
+	PREFETCHT0     960(DX)(BX*1)
+	PREFETCHT1     1024(DX)
+	PREFETCHT0     1024(DX)(BX*1)
+	PREFETCHT1     1088(DX)
+	PREFETCHT0     1088(DX)(BX*1)
+	PREFETCHT1     1152(DX)
+	PREFETCHT0     1152(DX)(BX*1)
+	PREFETCHT1     1216(DX)
+	PREFETCHT0     1216(DX)(BX*1)
+	PREFETCHT1     1280(DX)
+	PREFETCHT0     1280(DX)(BX*1)
+	ADDQ           $+1344, DX
+	VBROADCASTI128 (CX), Y0
+	VBROADCASTI128 (CX)(AX*1), Y1
+	VBROADCASTI128 (CX)(AX*2), Y2
+	VBROADCASTI128 (CX)(R8*1), Y3
+	VINSERTI128    $0x01, (R9), Y0, Y0
+	VINSERTI128    $0x01, (R9)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, (R9)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, (R9)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VPSRLW         $0x04, Y2, Y2
+	VPAND          nibbles8<>+0(SB), Y2, Y2
+	VPSRLW         $0x04, Y3, Y3
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VPSHUFB        inBytes0<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, (DI)
+	VMOVDQU        Y4, 64(DI)
+	VMOVDQU        Y4, 128(DI)
+	VMOVDQU        Y4, 192(DI)
+	VPSHUFB        inBytes1<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 256(DI)
+	VMOVDQU        Y4, 320(DI)
+	VMOVDQU        Y4, 384(DI)
+	VMOVDQU        Y4, 448(DI)
+	VPSHUFB        inBytes2<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 640(DI)
+	VMOVDQU        Y4, 704(DI)
+	VMOVDQU        Y4, 768(DI)
+	VMOVDQU        Y4, 832(DI)
+	VPSHUFB        inBytes3<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 896(DI)
+	VMOVDQU        Y0, 960(DI)
+	VMOVDQU        Y0, 1024(DI)
+	VMOVDQU        Y0, 1088(DI)
+	VPSHUFB        inBytes0<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 1280(DI)
+	VMOVDQU        Y0, 1344(DI)
+	VMOVDQU        Y0, 1408(DI)
+	VMOVDQU        Y0, 1472(DI)
+	VPSHUFB        inBytes1<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 1536(DI)
+	VMOVDQU        Y0, 1600(DI)
+	VMOVDQU        Y0, 1664(DI)
+	VMOVDQU        Y0, 1728(DI)
+	VPSHUFB        inBytes2<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 1920(DI)
+	VMOVDQU        Y0, 1984(DI)
+	VMOVDQU        Y0, 2048(DI)
+	VMOVDQU        Y0, 2112(DI)
+	VPSHUFB        inBytes3<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 2176(DI)
+	VMOVDQU        Y0, 2240(DI)
+	VMOVDQU        Y0, 2304(DI)
+	VMOVDQU        Y0, 2368(DI)
+	VPSHUFB        inBytes0<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 2560(DI)
+	VMOVDQU        Y0, 2624(DI)
+	VMOVDQU        Y0, 2688(DI)
+	VMOVDQU        Y0, 2752(DI)
+	VPSHUFB        inBytes1<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 2816(DI)
+	VMOVDQU        Y0, 2880(DI)
+	VMOVDQU        Y0, 2944(DI)
+	VMOVDQU        Y0, 3008(DI)
+	VPSHUFB        inBytes2<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 3200(DI)
+	VMOVDQU        Y0, 3264(DI)
+	VMOVDQU        Y0, 3328(DI)
+	VMOVDQU        Y0, 3392(DI)
+	VPSHUFB        inBytes3<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 3456(DI)
+	VMOVDQU        Y0, 3520(DI)
+	VMOVDQU        Y0, 3584(DI)
+	VMOVDQU        Y0, 3648(DI)
+	VPSHUFB        inBytes0<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 3840(DI)
+	VMOVDQU        Y0, 3904(DI)
+	VMOVDQU        Y0, 3968(DI)
+	VMOVDQU        Y0, 4032(DI)
+	VPSHUFB        inBytes1<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 4096(DI)
+	VMOVDQU        Y0, 4160(DI)
+	VMOVDQU        Y0, 4224(DI)
+	VMOVDQU        Y0, 4288(DI)
+	VPSHUFB        inBytes2<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 4480(DI)
+	VMOVDQU        Y0, 4544(DI)
+	VMOVDQU        Y0, 4608(DI)
+	VMOVDQU        Y0, 4672(DI)
+	VPSHUFB        inBytes3<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 4736(DI)
+	VMOVDQU        Y0, 4800(DI)
+	VMOVDQU        Y0, 4864(DI)
+	VMOVDQU        Y0, 4928(DI)
+	VPXOR          X0, X0, X0
+	VPINSRW        $0x00, 82(CX), X0, X0
+	VPINSRW        $0x01, 82(CX)(AX*1), X0, X0
+	VPINSRW        $0x02, 82(CX)(AX*2), X0, X0
+	VPINSRW        $0x03, 82(CX)(R8*1), X0, X0
+	VPINSRW        $0x04, 82(R9), X0, X0
+	VPINSRW        $0x05, 82(R9)(AX*1), X0, X0
+	VPINSRW        $0x06, 82(R9)(AX*2), X0, X0
+	VPINSRW        $0x07, 82(R9)(R8*1), X0, X0
+	VCVTPH2PS      X0, Y0
+	VXORPS         signs<>+0(SB), Y0, Y0
+	VMOVUPS        Y0, 512(DI)
+	VMOVUPS        Y0, 1152(DI)
+	VMOVUPS        Y0, 1792(DI)
+	VMOVUPS        Y0, 2432(DI)
+	VMOVUPS        Y0, 3072(DI)
+	VMOVUPS        Y0, 3712(DI)
+	VMOVUPS        Y0, 4352(DI)
+	VMOVUPS        Y0, 4992(DI)
+	VBROADCASTI128 (R10), Y0
+	VBROADCASTI128 (R10)(AX*1), Y1
+	VBROADCASTI128 (R10)(AX*2), Y2
+	VBROADCASTI128 (R10)(R8*1), Y3
+	VINSERTI128    $0x01, (R11), Y0, Y0
+	VINSERTI128    $0x01, (R11)(AX*1), Y1, Y1
+	VINSERTI128    $0x01, (R11)(AX*2), Y2, Y2
+	VINSERTI128    $0x01, (R11)(R8*1), Y3, Y3
+	VPUNPCKLDQ     Y1, Y0, Y4
+	VPUNPCKHDQ     Y1, Y0, Y5
+	VPUNPCKLDQ     Y3, Y2, Y1
+	VPUNPCKHDQ     Y3, Y2, Y3
+	VPUNPCKLQDQ    Y1, Y4, Y0
+	VPUNPCKHQDQ    Y1, Y4, Y1
+	VPUNPCKLQDQ    Y3, Y5, Y2
+	VPUNPCKHQDQ    Y3, Y5, Y3
+	VPSRLW         $0x04, Y0, Y0
+	VPAND          nibbles8<>+0(SB), Y0, Y0
+	VPSRLW         $0x04, Y1, Y1
+	VPAND          nibbles8<>+0(SB), Y1, Y1
+	VPSRLW         $0x04, Y2, Y2
+	VPAND          nibbles8<>+0(SB), Y2, Y2
+	VPSRLW         $0x04, Y3, Y3
+	VPAND          nibbles8<>+0(SB), Y3, Y3
+	VPSHUFB        inBytes0<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 32(DI)
+	VMOVDQU        Y4, 96(DI)
+	VMOVDQU        Y4, 160(DI)
+	VMOVDQU        Y4, 224(DI)
+	VPSHUFB        inBytes1<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 288(DI)
+	VMOVDQU        Y4, 352(DI)
+	VMOVDQU        Y4, 416(DI)
+	VMOVDQU        Y4, 480(DI)
+	VPSHUFB        inBytes2<>+0(SB), Y0, Y4
+	VMOVDQU        Y4, 672(DI)
+	VMOVDQU        Y4, 736(DI)
+	VMOVDQU        Y4, 800(DI)
+	VMOVDQU        Y4, 864(DI)
+	VPSHUFB        inBytes3<>+0(SB), Y0, Y0
+	VMOVDQU        Y0, 928(DI)
+	VMOVDQU        Y0, 992(DI)
+	VMOVDQU        Y0, 1056(DI)
+	VMOVDQU        Y0, 1120(DI)
+	VPSHUFB        inBytes0<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 1312(DI)
+	VMOVDQU        Y0, 1376(DI)
+	VMOVDQU        Y0, 1440(DI)
+	VMOVDQU        Y0, 1504(DI)
+	VPSHUFB        inBytes1<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 1568(DI)
+	VMOVDQU        Y0, 1632(DI)
+	VMOVDQU        Y0, 1696(DI)
+	VMOVDQU        Y0, 1760(DI)
+	VPSHUFB        inBytes2<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 1952(DI)
+	VMOVDQU        Y0, 2016(DI)
+	VMOVDQU        Y0, 2080(DI)
+	VMOVDQU        Y0, 2144(DI)
+	VPSHUFB        inBytes3<>+0(SB), Y1, Y0
+	VMOVDQU        Y0, 2208(DI)
+	VMOVDQU        Y0, 2272(DI)
+	VMOVDQU        Y0, 2336(DI)
+	VMOVDQU        Y0, 2400(DI)
+	VPSHUFB        inBytes0<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 2592(DI)
+	VMOVDQU        Y0, 2656(DI)
+	VMOVDQU        Y0, 2720(DI)
+	VMOVDQU        Y0, 2784(DI)
+	VPSHUFB        inBytes1<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 2848(DI)
+	VMOVDQU        Y0, 2912(DI)
+	VMOVDQU        Y0, 2976(DI)
+	VMOVDQU        Y0, 3040(DI)
+	VPSHUFB        inBytes2<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 3232(DI)
+	VMOVDQU        Y0, 3296(DI)
+	VMOVDQU        Y0, 3360(DI)
+	VMOVDQU        Y0, 3424(DI)
+	VPSHUFB        inBytes3<>+0(SB), Y2, Y0
+	VMOVDQU        Y0, 3488(DI)
+	VMOVDQU        Y0, 3552(DI)
+	VMOVDQU        Y0, 3616(DI)
+	VMOVDQU        Y0, 3680(DI)
+	VPSHUFB        inBytes0<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 3872(DI)
+	VMOVDQU        Y0, 3936(DI)
+	VMOVDQU        Y0, 4000(DI)
+	VMOVDQU        Y0, 4064(DI)
+	VPSHUFB        inBytes1<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 4128(DI)
+	VMOVDQU        Y0, 4192(DI)
+	VMOVDQU        Y0, 4256(DI)
+	VMOVDQU        Y0, 4320(DI)
+	VPSHUFB        inBytes2<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 4512(DI)
+	VMOVDQU        Y0, 4576(DI)
+	VMOVDQU        Y0, 4640(DI)
+	VMOVDQU        Y0, 4704(DI)
+	VPSHUFB        inBytes3<>+0(SB), Y3, Y0
+	VMOVDQU        Y0, 4768(DI)
+	VMOVDQU        Y0, 4832(DI)
+	VMOVDQU        Y0, 4896(DI)
+	VMOVDQU        Y0, 4960(DI)
+	VPXOR          X0, X0, X0
+	VPINSRW        $0x00, 82(R10), X0, X0
+	VPINSRW        $0x01, 82(R10)(AX*1), X0, X0
+	VPINSRW        $0x02, 82(R10)(AX*2), X0, X0
+	VPINSRW        $0x03, 82(R10)(R8*1), X0, X0
+	VPINSRW        $0x04, 82(R11), X0, X0
+	VPINSRW        $0x05, 82(R11)(AX*1), X0, X0
+	VPINSRW        $0x06, 82(R11)(AX*2), X0, X0
+	VPINSRW        $0x07, 82(R11)(R8*1), X0, X0
+	VCVTPH2PS      X0, Y0
+	VXORPS         signs<>+0(SB), Y0, Y0
+	VMOVUPS        Y0, 544(DI)
+	VMOVUPS        Y0, 1184(DI)
+	VMOVUPS        Y0, 1824(DI)
+	VMOVUPS        Y0, 2464(DI)
+	VMOVUPS        Y0, 3104(DI)
+	VMOVUPS        Y0, 3744(DI)
+	VMOVUPS        Y0, 4384(DI)
+	VMOVUPS        Y0, 5024(DI)
+	ADDQ           $+84, CX
+	ADDQ           $+84, R9
+	ADDQ           $+84, R10
+	ADDQ           $+84, R11
+	ADDQ           $0x00001400, DI
+	SUBQ           $0x08, SI
+	JNZ            block
+	VZEROUPPER
+	RET
+
+DATA inBytes0<>+0(SB)/4, $0x00000000
+DATA inBytes0<>+4(SB)/4, $0x04040404
+DATA inBytes0<>+8(SB)/4, $0x08080808
+DATA inBytes0<>+12(SB)/4, $0x0c0c0c0c
+DATA inBytes0<>+16(SB)/4, $0x00000000
+DATA inBytes0<>+20(SB)/4, $0x04040404
+DATA inBytes0<>+24(SB)/4, $0x08080808
+DATA inBytes0<>+28(SB)/4, $0x0c0c0c0c
+GLOBL inBytes0<>(SB), RODATA|NOPTR, $32
+
+DATA inBytes1<>+0(SB)/4, $0x01010101
+DATA inBytes1<>+4(SB)/4, $0x05050505
+DATA inBytes1<>+8(SB)/4, $0x09090909
+DATA inBytes1<>+12(SB)/4, $0x0d0d0d0d
+DATA inBytes1<>+16(SB)/4, $0x01010101
+DATA inBytes1<>+20(SB)/4, $0x05050505
+DATA inBytes1<>+24(SB)/4, $0x09090909
+DATA inBytes1<>+28(SB)/4, $0x0d0d0d0d
+GLOBL inBytes1<>(SB), RODATA|NOPTR, $32
+
+DATA inBytes2<>+0(SB)/4, $0x02020202
+DATA inBytes2<>+4(SB)/4, $0x06060606
+DATA inBytes2<>+8(SB)/4, $0x0a0a0a0a
+DATA inBytes2<>+12(SB)/4, $0x0e0e0e0e
+DATA inBytes2<>+16(SB)/4, $0x02020202
+DATA inBytes2<>+20(SB)/4, $0x06060606
+DATA inBytes2<>+24(SB)/4, $0x0a0a0a0a
+DATA inBytes2<>+28(SB)/4, $0x0e0e0e0e
+GLOBL inBytes2<>(SB), RODATA|NOPTR, $32
+
+DATA inBytes3<>+0(SB)/4, $0x03030303
+DATA inBytes3<>+4(SB)/4, $0x07070707
+DATA inBytes3<>+8(SB)/4, $0x0b0b0b0b
+DATA inBytes3<>+12(SB)/4, $0x0f0f0f0f
+DATA inBytes3<>+16(SB)/4, $0x03030303
+DATA inBytes3<>+20(SB)/4, $0x07070707
+DATA inBytes3<>+24(SB)/4, $0x0b0b0b0b
+DATA inBytes3<>+28(SB)/4, $0x0f0f0f0f
+GLOBL inBytes3<>(SB), RODATA|NOPTR, $32
+
+DATA signs<>+0(SB)/4, $0x80000000
+DATA signs<>+4(SB)/4, $0x80000000
+DATA signs<>+8(SB)/4, $0x80000000
+DATA signs<>+12(SB)/4, $0x80000000
+DATA signs<>+16(SB)/4, $0x80000000
+DATA signs<>+20(SB)/4, $0x80000000
+DATA signs<>+24(SB)/4, $0x80000000
+DATA signs<>+28(SB)/4, $0x80000000
+GLOBL signs<>(SB), RODATA|NOPTR, $32
+
 // func unpackQ3KAVX2(a *mulArgs)
 // Requires: AVX, AVX2, F16C, MMX+
 TEXT ·unpackQ3KAVX2(SB), NOSPLIT, $0-8
@@ -4296,16 +5498,6 @@ DATA ones8<>+24(SB)/4, $0x01010101
 DATA ones8<>+28(SB)/4, $0x01010101
 GLOBL ones8<>(SB), RODATA|NOPTR, $32
 
-DATA pairs8<>+0(SB)/4, $0x03030303
-DATA pairs8<>+4(SB)/4, $0x03030303
-DATA pairs8<>+8(SB)/4, $0x03030303
-DATA pairs8<>+12(SB)/4, $0x03030303
-DATA pairs8<>+16(SB)/4, $0x03030303
-DATA pairs8<>+20(SB)/4, $0x03030303
-DATA pairs8<>+24(SB)/4, $0x03030303
-DATA pairs8<>+28(SB)/4, $0x03030303
-GLOBL pairs8<>(SB), RODATA|NOPTR, $32
-
 DATA fours<>+0(SB)/4, $0x04040404
 DATA fours<>+4(SB)/4, $0x04040404
 DATA fours<>+8(SB)/4, $0x04040404
@@ -5279,16 +6471,6 @@ block:
 	JNZ            block
 	VZEROUPPER
 	RET
-
-DATA signs<>+0(SB)/4, $0x80000000
-DATA signs<>+4(SB)/4, $0x80000000
-DATA signs<>+8(SB)/4, $0x80000000
-DATA signs<>+12(SB)/4, $0x80000000
-DATA signs<>+16(SB)/4, $0x80000000
-DATA signs<>+20(SB)/4, $0x80000000
-DATA signs<>+24(SB)/4, $0x80000000
-DATA signs<>+28(SB)/4, $0x80000000
-GLOBL signs<>(SB), RODATA|NOPTR, $32
 
 DATA low6<>+0(SB)/4, $0x3f3f3f3f
 DATA low6<>+4(SB)/4, $0x3f3f3f3f

@@ -49,6 +49,16 @@ func unpackIQ4XSAVX2(a *mulArgs)
 //go:noescape
 func unpackMXFP4AVX2(a *mulArgs)
 
+// unpackQ2KAVX2 unpacks a group of Q2K rows.
+//
+//go:noescape
+func unpackQ2KAVX2(a *mulArgs)
+
+// unpackQ2KMinsAVX2 unpacks a group of Q2KMins rows.
+//
+//go:noescape
+func unpackQ2KMinsAVX2(a *mulArgs)
+
 // unpackQ3KAVX2 unpacks a group of Q3K rows.
 //
 //go:noescape

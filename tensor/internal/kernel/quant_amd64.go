@@ -2,10 +2,7 @@
 
 package kernel
 
-import (
-	"math"
-	"unsafe"
-)
+import "unsafe"
 
 // An assembly call can't be preempted. These bounds keep each one under 100
 // microseconds on slow machines: at 2^21 multiplications AVX2 needs about 60,
@@ -47,7 +44,7 @@ func ptr[T any](s []T) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(s
 func (kn *quantKernels) mul(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, stride int, sc *Scratch) {
 	row := f.RowBytes(k)
 	rows := len(w) / row
-	if rows < groupRows || k > maxAsmK {
+	if rows < groupRows || k > maxAsmK || kn.unpack == nil {
 		generic{}.mulQ(f, w, k, lo, hi, a, out, stride, sc)
 		return
 	}
@@ -164,28 +161,6 @@ func (p *mulArgs) setTile(a *Acts, t0 int) {
 // nextTokens moves on by n tokens in the tile.
 func (p *mulArgs) nextTokens(n int) {
 	p.q, p.scales, p.fix = unsafe.Add(p.q, BlockLen*n), unsafe.Add(p.scales, 4*n), unsafe.Add(p.fix, 4*n)
-}
-
-// unpackInto fills the panel with a plane of a group of rows, for formats that no
-// assembly unpacks.
-func unpackInto(f Format, plane int, p *mulArgs) {
-	l := &layouts[f]
-	var blocks [maxBlocks]block
-	for r := range groupRows {
-		row := unsafe.Slice((*byte)(unsafe.Add(p.w, r*p.row)), p.blocks/l.blocks*l.bytes)
-		panel := unsafe.Slice((*uint32)(unsafe.Add(p.panel, 4*r)), p.blocks*panelFloats-r)
-		for ; len(row) > 0; row = row[l.bytes:] {
-			f.unpack(plane, row[:l.bytes], &blocks)
-			for b := range blocks[:l.blocks] {
-				w, to := &blocks[b], panel[b*panelFloats:][:9*groupRows+1]
-				for j, v := range w.q {
-					to[j*groupRows] = v
-				}
-				to[8*groupRows], to[9*groupRows] = math.Float32bits(w.d), math.Float32bits(w.m)
-			}
-			panel = panel[min(len(panel), l.blocks*panelFloats):]
-		}
-	}
 }
 
 // addRows adds what copyRows would copy.

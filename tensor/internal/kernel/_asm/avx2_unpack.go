@@ -206,6 +206,8 @@ var unpackings = []unpacking{
 	}},
 	{"IQ4XS", 136, 8, unpackIQ4XS},
 	{"MXFP4", 17, 1, unpackMXFP4},
+	{"Q2K", 84, 8, unpackQ2K},
+	{"Q2KMins", 84, 8, unpackQ2KMins},
 	{"Q3K", 110, 8, unpackQ3K},
 	{"Q4K", 144, 8, unpackQ4K},
 	{"Q5K", 176, 8, unpackQ5K},
@@ -332,6 +334,72 @@ func unpackQ6K(u *unpacker, first int) {
 		}
 	}
 	u.scales16(u.load(first, 192), u.f16(first, 208), first)
+}
+
+// inWords and inBytes repeat byte i of each dword in its two words, or four bytes.
+func inWords(v vec, i int) vec {
+	pattern := uint32(i) * 0x00010001
+	return shuffled(v, fmt.Sprintf("inWords%d", i), func(at uint32) uint32 { return 0x80008000 | pattern + at*0x00010001 })
+}
+
+func inBytes(v vec, i int) vec {
+	pattern := uint32(i) * 0x01010101
+	return shuffled(v, fmt.Sprintf("inBytes%d", i), func(at uint32) uint32 { return pattern + at*0x01010101 })
+}
+
+// shuffled takes bytes of v for each dword, which begins at byte at of its lane.
+func shuffled(v vec, name string, from func(at uint32) uint32) vec {
+	var dwords []uint32
+	for i := range uint32(8) {
+		dwords = append(dwords, from(i%4*4))
+	}
+	t := c.YMM()
+	c.VPSHUFB(data(name, dwords...), v, t)
+	return t
+}
+
+func unpackQ2K(u *unpacker, first int) {
+	scales := u.load(first, 0)
+	for i := range scales {
+		c.VPAND(nibbleMask(), scales[i], scales[i])
+	}
+	for n := range 2 {
+		for half := range 2 {
+			v := u.load(first, 16+32*n+16*half)
+			for i := range 4 {
+				b := 4*n + i
+				s := inWords(scales[(2*b+half)/4], (2*b+half)%4)
+				for j := range v {
+					q := bits(v[j], 2*i, pairMask())
+					c.VPMULLW(s, q, q) // no byte gets more than 3*15
+					u.store(q, first, b, 4*half+j)
+				}
+			}
+		}
+	}
+	d := u.f16(first, 80)
+	for b := range 8 {
+		u.scale(d, first, b, panelD)
+	}
+}
+
+func unpackQ2KMins(u *unpacker, first int) {
+	mins := u.load(first, 0)
+	for i := range mins {
+		c.VPSRLW(op.U8(4), mins[i], mins[i])
+		c.VPAND(nibbleMask(), mins[i], mins[i])
+	}
+	for i := range 16 {
+		m := inBytes(mins[i/4], i%4)
+		for j := range 4 {
+			u.store(m, first, i/2, i%2*4+j)
+		}
+	}
+	d := u.f16(first, 82)
+	c.VXORPS(in8("signs", 0x80000000), d, d)
+	for b := range 8 {
+		u.scale(d, first, b, panelD)
+	}
 }
 
 func unpackQ3K(u *unpacker, first int) {
