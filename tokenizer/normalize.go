@@ -63,12 +63,13 @@ func composed(w *work, text string) (string, error) {
 
 // composable is the length of text up to its first uncomposed character.
 func composable(w *work, text string) (n int, err error) {
-	spent := 0
+	spent, last := 0, rune(0)
 	for n < len(text) {
 		r, m := runeAt(text[n:])
-		if uncomposed(r) {
+		if uncomposed(last, r, text[n:]) {
 			break
 		}
+		last = r
 		if n += m; n-spent >= pollSteps {
 			if err := w.spend(n - spent); err != nil {
 				return n, err
@@ -79,18 +80,45 @@ func composable(w *work, text string) (n int, err error) {
 	return n, w.spend(n - spent + 1)
 }
 
-// uncomposed reports whether the character is left as it is, with what is before
-// and after it apart. Package norm takes characters beyond U+FFFF for those with
-// the same lower 16 bits when it composes. Few of them compose at all: some of
-// the blocks excepted here.
-func uncomposed(r rune) bool {
-	if r < 0x10000 || r >= 0x11000 && r < 0x12000 || r >= 0x1d100 && r < 0x1d200 || r >= 0x2f800 && r < 0x2fb00 {
-		return lateMarks.has(r)
+// uncomposed reports whether the character r, which text begins with and which
+// follows last, is left as it is, with what is before and after it apart. Package
+// norm takes characters beyond U+FFFF for those with the same lower 16 bits when
+// it composes, so of those only marks that may change places are given to it, the
+// few that do compose, and those that come apart.
+func uncomposed(last, r rune, text string) bool {
+	switch {
+	case lateMarks.has(r):
+		return true
+	case r < 0x10000, composing.has(r), r >= 0x1d100 && r < 0x1d200, r >= 0x2f800 && r < 0x2fb00:
+		return false
+	case composedWith.has(r):
+		return !composing.has(last)
 	}
-	return markClasses>>categoryOf(r)&1 == 0 || lateMarks.has(r)
+	return norm.NFC.PropertiesString(text).CCC() == 0
 }
 
-var markClasses = categoriesNamed("M")
+// composing are the letters beyond U+FFFF that compose, composedWith the signs that
+// they compose with but for those that count as marks.
+var (
+	composing = union{ranges: []runeRange{
+		{0x11099, 0x11099},
+		{0x1109b, 0x1109b},
+		{0x110a5, 0x110a5},
+		{0x11131, 0x11132},
+		{0x11347, 0x11347},
+		{0x114b9, 0x114b9},
+		{0x115b8, 0x115b9},
+	}}
+	composedWith = union{ranges: []runeRange{
+		{0x11127, 0x11127},
+		{0x1133e, 0x1133e},
+		{0x11357, 0x11357},
+		{0x114b0, 0x114b0},
+		{0x114ba, 0x114ba},
+		{0x114bd, 0x114bd},
+		{0x115af, 0x115af},
+	}}
+)
 
 // lateMarks are the marks that Hugging Face's tokenizers leave where they are:
 // they know the combining classes of an older Unicode.
