@@ -378,9 +378,6 @@ func (v *jsonVocab) byteTokens(fallback bool) (complete bool, err error) {
 	return count != 0, nil
 }
 
-// gpt2Pattern is what a ByteLevel pre-tokenizer cuts by.
-const gpt2Pattern = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
-
 func (v *jsonVocab) byteLevel(normalizers, pre []component) error {
 	v.Model, v.Rule = "gpt2", &Rule{Whole: v.model.IgnoreMerges}
 	spelled := 0
@@ -398,15 +395,19 @@ func (v *jsonVocab) byteLevel(normalizers, pre []component) error {
 		}
 		v.Rule.NFC = true
 	}
+	gpt2, err := preTokenizerFor("gpt-2") // what ByteLevel cuts by
+	if err != nil {
+		return err
+	}
 	for i, p := range pre {
 		switch {
 		case p.Type == "ByteLevel" && !p.AddPrefixSpace && i == len(pre)-1:
 			if p.UseRegex == nil || *p.UseRegex {
-				v.Rule.Split = append(v.Rule.Split, gpt2Pattern)
+				v.Rule.Split = append(v.Rule.Split, gpt2.stages[0].pattern.text)
 			}
 		case p.Type == "ByteLevel" && !p.AddPrefixSpace && (p.UseRegex == nil || *p.UseRegex):
 			// What follows sees the spelling of bytes; ASCII is spelled as itself.
-			v.Rule.Split = append(v.Rule.Split, gpt2Pattern)
+			v.Rule.Split = append(v.Rule.Split, gpt2.stages[0].pattern.text)
 			for _, later := range pre[i+1:] {
 				if later.Type != "Split" || later.Pattern.Regex == nil || *later.Pattern.Regex != "[0-9][0-9][0-9]" {
 					return later.unsupported("pre-tokenizer after ByteLevel")

@@ -1,10 +1,8 @@
 package tokenizer
 
 import (
-	"compress/gzip"
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,25 +13,6 @@ import (
 
 	"github.com/dunlin-go/dunlin/internal/budget"
 )
-
-// readJSON reads a tokenizer.json of testdata.
-func readJSON(t testing.TB, path string) []byte {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
 
 // jsonTokenizer makes a tokenizer of a tokenizer.json.
 func jsonTokenizer(data []byte) (*Tokenizer, error) {
@@ -58,7 +37,7 @@ func TestJSON(t *testing.T) {
 		for _, path := range files {
 			name, _, _ := strings.Cut(filepath.Base(path), ".")
 			t.Run(name, func(t *testing.T) {
-				tok, err := jsonTokenizer(readJSON(t, filepath.Join(dir, name+".tokenizer.json.gz")))
+				tok, err := jsonTokenizer(readGzip(t, filepath.Join(dir, name+".tokenizer.json.gz")))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -131,7 +110,7 @@ func TestJSONRefused(t *testing.T) {
 }
 
 func TestJSONBudget(t *testing.T) {
-	data := readJSON(t, "testdata/json/gpt2.tokenizer.json.gz")
+	data := readGzip(t, "testdata/json/gpt2.tokenizer.json.gz")
 	if _, err := FromJSON(data, budget.New(int64(len(data))).Lease()); !errors.Is(err, budget.ErrExceeded) {
 		t.Error(err)
 	}
@@ -140,7 +119,7 @@ func TestJSONBudget(t *testing.T) {
 func FuzzFromJSON(f *testing.F) {
 	files, _ := filepath.Glob("testdata/json/*.tokenizer.json.gz")
 	for _, path := range files {
-		f.Add(readJSON(f, path))
+		f.Add(readGzip(f, path))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		tok, err := jsonTokenizer(data)

@@ -50,7 +50,7 @@ func TestParallel(t *testing.T) {
 		toks[pre] = newTokenizer(t, v)
 	}
 	var err error
-	if toks["gemma"], err = jsonTokenizer(readJSON(t, "testdata/json/gemma.tokenizer.json.gz")); err != nil {
+	if toks["gemma"], err = jsonTokenizer(readGzip(t, "testdata/json/gemma.tokenizer.json.gz")); err != nil {
 		t.Fatal(err)
 	}
 	for pre, tok := range toks {
