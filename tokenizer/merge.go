@@ -50,11 +50,7 @@ func (p *pairs) mergeShort(w *work) []ID {
 // twice, as tokens only grow, so no entry counts twice.
 func (p *pairs) mergeLong(w *work) error {
 	ids, n := w.ids, int32(len(w.ids))
-	next := slices.Grow(w.next[:0], int(n))[:n]
-	prev := slices.Grow(w.prev[:0], int(n))[:n]
-	ranks := slices.Grow(w.ranks[:0], int(n))[:n]
-	queue := slices.Grow(w.queue[:0], 2*int(n)) // each merge takes one entry and adds up to two
-	w.next, w.prev, w.ranks, w.queue = next, prev, ranks, queue
+	next, prev, ranks, queue := w.list(int(n))
 
 	for i := range n {
 		if err := w.spend(1); err != nil {
@@ -86,10 +82,7 @@ func (p *pairs) mergeLong(w *work) error {
 	}
 	for len(queue) > 0 {
 		rank, i := uint32(queue[0]>>32), int32(uint32(queue[0]))
-		last := len(queue) - 1
-		queue[0] = queue[last]
-		queue = queue[:last]
-		w.steps += 1 + down(queue, 0)
+		queue = w.pop(queue)
 		if err := w.spend(1); err != nil {
 			return err
 		}
@@ -114,6 +107,26 @@ func (p *pairs) mergeLong(w *work) error {
 		}
 	}
 	return nil
+}
+
+// list is the memory for merging n tokens: the list of them, the rank of each with
+// its right neighbour, and an empty queue. Each merge takes one entry of the queue
+// and adds up to two.
+func (w *work) list(n int) (next, prev []int32, ranks []uint32, queue []uint64) {
+	w.next = slices.Grow(w.next[:0], n)[:n]
+	w.prev = slices.Grow(w.prev[:0], n)[:n]
+	w.ranks = slices.Grow(w.ranks[:0], n)[:n]
+	w.queue = slices.Grow(w.queue[:0], 2*n)
+	return w.next, w.prev, w.ranks, w.queue
+}
+
+// pop takes the first entry off the queue.
+func (w *work) pop(queue []uint64) []uint64 {
+	last := len(queue) - 1
+	queue[0] = queue[last]
+	queue = queue[:last]
+	w.steps += 1 + down(queue, 0)
+	return queue
 }
 
 // down lets the entry at i sink to its place in the heap and returns the number

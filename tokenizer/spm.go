@@ -185,11 +185,7 @@ func (s *scoredPairs) mergeShort(w *work, text []byte) error {
 // another token of the same score; each is taken for what is there now.
 func (s *scoredPairs) mergeLong(w *work, text []byte) error {
 	starts, n := w.ids, int32(len(w.ids)-1)
-	next := slices.Grow(w.next[:0], int(n))[:n]
-	prev := slices.Grow(w.prev[:0], int(n))[:n]
-	ranks := slices.Grow(w.ranks[:0], int(n))[:n]
-	queue := slices.Grow(w.queue[:0], 2*int(n))
-	w.next, w.prev, w.ranks, w.queue = next, prev, ranks, queue
+	next, prev, ranks, queue := w.list(int(n))
 
 	// update takes the rank of symbol i with its right neighbour.
 	update := func(i int32) {
@@ -213,10 +209,7 @@ func (s *scoredPairs) mergeLong(w *work, text []byte) error {
 	}
 	for len(queue) > 0 {
 		rank, i := uint32(queue[0]>>32), int32(uint32(queue[0]))
-		last := len(queue) - 1
-		queue[0] = queue[last]
-		queue = queue[:last]
-		w.steps += 1 + down(queue, 0)
+		queue = w.pop(queue)
 		if err := w.spend(1); err != nil {
 			return err
 		}
