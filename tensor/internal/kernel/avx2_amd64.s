@@ -13720,6 +13720,7 @@ group:
 	MOVQ   a+0(FP), R10
 	MOVQ   40(R10), R11
 	MOVQ   48(R10), R12
+	MOVQ   56(R10), R13
 	MOVQ   16(R10), R10
 	VXORPS Y2, Y2, Y2
 
@@ -13797,6 +13798,7 @@ block:
 	ADDQ           $+20, R9
 	ADDQ           $0x20, R11
 	ADDQ           $0x08, R12
+	ADDQ           $0x04, R13
 	DECQ           R10
 	JNZ            block
 	VPERMQ         $0xd8, Y2, Y2
@@ -13830,6 +13832,7 @@ group:
 	MOVQ   a+0(FP), R10
 	MOVQ   40(R10), R11
 	MOVQ   48(R10), R12
+	MOVQ   56(R10), R13
 	MOVQ   16(R10), R10
 	VXORPS Y2, Y2, Y2
 
@@ -13905,6 +13908,7 @@ block:
 	ADDQ           $+18, R9
 	ADDQ           $0x20, R11
 	ADDQ           $0x08, R12
+	ADDQ           $0x04, R13
 	DECQ           R10
 	JNZ            block
 	VMOVUPS        Y2, (DX)
@@ -13937,6 +13941,7 @@ group:
 	MOVQ   a+0(FP), R10
 	MOVQ   40(R10), R11
 	MOVQ   48(R10), R12
+	MOVQ   56(R10), R13
 	MOVQ   16(R10), R10
 	VXORPS Y2, Y2, Y2
 
@@ -14063,6 +14068,7 @@ block:
 	ADDQ           $+22, R9
 	ADDQ           $0x20, R11
 	ADDQ           $0x08, R12
+	ADDQ           $0x04, R13
 	DECQ           R10
 	JNZ            block
 	VMOVUPS        Y2, (DX)
@@ -14124,6 +14130,7 @@ group:
 	MOVQ   a+0(FP), R10
 	MOVQ   40(R10), R11
 	MOVQ   48(R10), R12
+	MOVQ   56(R10), R13
 	MOVQ   16(R10), R10
 	VXORPS Y1, Y1, Y1
 
@@ -14219,6 +14226,7 @@ block:
 	ADDQ           $+34, R9
 	ADDQ           $0x20, R11
 	ADDQ           $0x08, R12
+	ADDQ           $0x04, R13
 	DECQ           R10
 	JNZ            block
 	VMOVUPS        Y1, (DX)

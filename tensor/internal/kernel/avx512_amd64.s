@@ -2899,15 +2899,10 @@ block:
 	RET
 
 // func streamQ41AVX512(a *mulArgs)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VL, AVX512VNNI, MMX+
+// Requires: AVX, AVX2, AVX512F, AVX512VL, AVX512VNNI, F16C, FMA3, MMX+
 TEXT ·streamQ41AVX512(SB), NOSPLIT, $0-8
-	VPBROADCASTD Q41pattern<>+0(SB), Z0
-	MOVL         $0x00000002, AX
-	KMOVW        AX, K1
-	MOVL         $0x00000004, AX
-	KMOVW        AX, K2
-	MOVL         $0x00000008, AX
-	KMOVW        AX, K3
+	VPBROADCASTD Q41pattern8<>+0(SB), Y0
+	VPXORD       Y1, Y1, Y1
 	MOVQ         a+0(FP), AX
 	MOVQ         (AX), CX
 	MOVQ         96(AX), DX
@@ -2918,127 +2913,104 @@ TEXT ·streamQ41AVX512(SB), NOSPLIT, $0-8
 	MOVQ         8(AX), AX
 	LEAQ         (AX)(AX*2), R8
 	LEAQ         (CX)(AX*4), R9
-	LEAQ         (R9)(AX*4), R10
-	LEAQ         (R10)(AX*4), R11
-	VPXORD       Z1, Z1, Z1
+	SHLQ         $0x01, BX
 
 group:
-	MOVQ      a+0(FP), R12
-	MOVQ      40(R12), R13
-	MOVQ      48(R12), R14
-	MOVQ      16(R12), R12
-	VMOVDQA64 Z1, Z2
+	MOVQ   a+0(FP), R10
+	MOVQ   40(R10), R11
+	MOVQ   48(R10), R12
+	MOVQ   56(R10), R13
+	MOVQ   16(R10), R10
+	VXORPS Y2, Y2, Y2
 
 block:
-	PREFETCHT1       (SI)
-	PREFETCHT0       (SI)(DI*1)
-	PREFETCHT1       64(SI)
-	PREFETCHT0       64(SI)(DI*1)
-	PREFETCHT1       128(SI)
-	PREFETCHT0       128(SI)(DI*1)
-	PREFETCHT1       192(SI)
-	PREFETCHT0       192(SI)(DI*1)
-	PREFETCHT1       256(SI)
-	PREFETCHT0       256(SI)(DI*1)
-	ADDQ             $+320, SI
-	VBROADCASTI32X4  4(CX), Z3
-	VBROADCASTI32X4  4(CX)(AX*1), Z4
-	VBROADCASTI32X4  4(CX)(AX*2), Z5
-	VBROADCASTI32X4  4(CX)(R8*1), Z6
-	VINSERTI32X4     $0x01, 4(R9), Z3, Z3
-	VINSERTI32X4     $0x01, 4(R9)(AX*1), Z4, Z4
-	VINSERTI32X4     $0x01, 4(R9)(AX*2), Z5, Z5
-	VINSERTI32X4     $0x01, 4(R9)(R8*1), Z6, Z6
-	VINSERTI32X4     $0x02, 4(R10), Z3, Z3
-	VINSERTI32X4     $0x02, 4(R10)(AX*1), Z4, Z4
-	VINSERTI32X4     $0x02, 4(R10)(AX*2), Z5, Z5
-	VINSERTI32X4     $0x02, 4(R10)(R8*1), Z6, Z6
-	VINSERTI32X4     $0x03, 4(R11), Z3, Z3
-	VINSERTI32X4     $0x03, 4(R11)(AX*1), Z4, Z4
-	VINSERTI32X4     $0x03, 4(R11)(AX*2), Z5, Z5
-	VINSERTI32X4     $0x03, 4(R11)(R8*1), Z6, Z6
-	VPSRLW           $0x04, Z3, Z7
-	VPANDD           Z0, Z3, Z3
-	VPANDD           Z0, Z7, Z7
-	VPSRLW           $0x04, Z4, Z8
-	VPANDD           Z0, Z4, Z4
-	VPANDD           Z0, Z8, Z8
-	VPSRLW           $0x04, Z5, Z9
-	VPANDD           Z0, Z5, Z5
-	VPANDD           Z0, Z9, Z9
-	VPSRLW           $0x04, Z6, Z10
-	VPANDD           Z0, Z6, Z6
-	VPANDD           Z0, Z10, Z10
-	VBROADCASTI32X4  (R13), Z11
-	VBROADCASTI32X4  16(R13), Z12
-	VMOVDQA64        Z1, Z13
-	VPDPBUSD         Z11, Z3, Z13
-	VMOVDQA64        Z1, Z3
-	VPDPBUSD         Z11, Z4, Z3
-	VMOVDQA64        Z1, Z4
-	VPDPBUSD         Z11, Z5, Z4
-	VMOVDQA64        Z1, Z5
-	VPDPBUSD         Z11, Z6, Z5
-	VPDPBUSD         Z12, Z7, Z13
-	VPDPBUSD         Z12, Z8, Z3
-	VPDPBUSD         Z12, Z9, Z4
-	VPDPBUSD         Z12, Z10, Z5
-	VPUNPCKLDQ       Z3, Z13, Z6
-	VPUNPCKHDQ       Z3, Z13, Z3
-	VPUNPCKLDQ       Z5, Z4, Z7
-	VPUNPCKHDQ       Z5, Z4, Z4
-	VPADDD           Z3, Z6, Z6
-	VPADDD           Z4, Z7, Z7
-	VPUNPCKLQDQ      Z7, Z6, Z3
-	VPUNPCKHQDQ      Z7, Z6, Z4
-	VPADDD           Z4, Z3, Z3
-	VPBROADCASTD     (CX), Z4
-	VPBROADCASTD     (R9), Z5
-	VPBROADCASTD     (R10), Z6
-	VPBROADCASTD     (R11), Z7
-	VPBROADCASTD     (CX)(AX*1), K1, X4
-	VPBROADCASTD     (R9)(AX*1), K1, X5
-	VPBROADCASTD     (R10)(AX*1), K1, X6
-	VPBROADCASTD     (R11)(AX*1), K1, X7
-	VPBROADCASTD     (CX)(AX*2), K2, X4
-	VPBROADCASTD     (R9)(AX*2), K2, X5
-	VPBROADCASTD     (R10)(AX*2), K2, X6
-	VPBROADCASTD     (R11)(AX*2), K2, X7
-	VPBROADCASTD     (CX)(R8*1), K3, X4
-	VPBROADCASTD     (R9)(R8*1), K3, X5
-	VPBROADCASTD     (R10)(R8*1), K3, X6
-	VPBROADCASTD     (R11)(R8*1), K3, X7
-	VINSERTI32X4     $0x01, X5, Z4, Z4
-	VINSERTI32X4     $0x02, X6, Z4, Z4
-	VINSERTI32X4     $0x03, X7, Z4, Z4
-	VPMOVDW          Z4, Y5
-	VCVTPH2PS        Y5, Z6
-	VPSRLD           $0x10, Z4, Z4
-	VPMOVDW          Z4, Y5
-	VCVTPH2PS        Y5, Z4
-	VMULPS.BCST      (R14), Z6, Z6
-	VCVTDQ2PS        Z3, Z3
-	VFMADD231PS      Z3, Z6, Z2
-	VFMADD231PS.BCST 4(R14), Z4, Z2
-	ADDQ             $+20, CX
-	ADDQ             $+20, R9
-	ADDQ             $+20, R10
-	ADDQ             $+20, R11
-	ADDQ             $+32, R13
-	ADDQ             $+8, R14
-	DECQ             R12
-	JNZ              block
-	MOVQ             DX, CX
-	VMOVUPS          Z2, (CX)
-	ADDQ             $0x40, DX
-	LEAQ             (R11)(R8*1), CX
-	LEAQ             (CX)(AX*4), R9
-	LEAQ             (R9)(AX*4), R10
-	LEAQ             (R10)(AX*4), R11
-	DECQ             BX
-	JNZ              group
+	PREFETCHT1     (SI)
+	PREFETCHT0     (SI)(DI*1)
+	PREFETCHT1     64(SI)
+	PREFETCHT0     64(SI)(DI*1)
+	PREFETCHT1     128(SI)
+	PREFETCHT0     128(SI)(DI*1)
+	ADDQ           $+160, SI
+	VBROADCASTI128 (R11), Y3
+	VBROADCASTI128 16(R11), Y4
+	VBROADCASTI128 4(CX), Y5
+	VBROADCASTI128 4(CX)(AX*1), Y6
+	VBROADCASTI128 4(R9), Y7
+	VBROADCASTI128 4(R9)(AX*1), Y8
+	VINSERTI128    $0x01, 4(CX)(AX*2), Y5, Y5
+	VINSERTI128    $0x01, 4(CX)(R8*1), Y6, Y6
+	VINSERTI128    $0x01, 4(R9)(AX*2), Y7, Y7
+	VINSERTI128    $0x01, 4(R9)(R8*1), Y8, Y8
+	VPSRLW         $0x04, Y5, Y9
+	VPAND          Y0, Y5, Y5
+	VPAND          Y0, Y9, Y9
+	VMOVDQA64      Y1, Y10
+	VPDPBUSD       Y3, Y5, Y10
+	VPDPBUSD       Y4, Y9, Y10
+	VPSRLW         $0x04, Y6, Y5
+	VPAND          Y0, Y6, Y6
+	VPAND          Y0, Y5, Y5
+	VMOVDQA64      Y1, Y9
+	VPDPBUSD       Y3, Y6, Y9
+	VPDPBUSD       Y4, Y5, Y9
+	VPSRLW         $0x04, Y7, Y5
+	VPAND          Y0, Y7, Y7
+	VPAND          Y0, Y5, Y5
+	VMOVDQA64      Y1, Y6
+	VPDPBUSD       Y3, Y7, Y6
+	VPDPBUSD       Y4, Y5, Y6
+	VPSRLW         $0x04, Y8, Y5
+	VPAND          Y0, Y8, Y8
+	VPAND          Y0, Y5, Y5
+	VMOVDQA64      Y1, Y7
+	VPDPBUSD       Y3, Y8, Y7
+	VPDPBUSD       Y4, Y5, Y7
+	VPUNPCKLDQ     Y9, Y10, Y3
+	VPUNPCKHDQ     Y9, Y10, Y4
+	VPUNPCKLDQ     Y7, Y6, Y5
+	VPUNPCKHDQ     Y7, Y6, Y6
+	VPADDD         Y4, Y3, Y3
+	VPADDD         Y6, Y5, Y5
+	VPUNPCKLQDQ    Y5, Y3, Y4
+	VPUNPCKHQDQ    Y5, Y3, Y6
+	VPADDD         Y6, Y4, Y4
+	VCVTDQ2PS      Y4, Y4
+	VMOVD          (CX), X3
+	VPBLENDD       $0x02, -4(CX)(AX*1), X3, X3
+	VPBLENDD       $0x04, -8(CX)(AX*2), X3, X3
+	VPBLENDD       $0x08, -12(CX)(R8*1), X3, X3
+	VCVTPH2PS      X3, Y3
+	VMOVD          (R9), X5
+	VPBLENDD       $0x02, -4(R9)(AX*1), X5, X5
+	VPBLENDD       $0x04, -8(R9)(AX*2), X5, X5
+	VPBLENDD       $0x08, -12(R9)(R8*1), X5, X5
+	VCVTPH2PS      X5, Y5
+	VSHUFPS        $0x88, Y5, Y3, Y6
+	VSHUFPS        $0xdd, Y5, Y3, Y3
+	VBROADCASTSS   (R12), Y5
+	VMULPS         Y5, Y6, Y6
+	VFMADD231PS    Y4, Y6, Y2
+	VBROADCASTSS   4(R12), Y4
+	VFMADD231PS    Y4, Y3, Y2
+	ADDQ           $+20, CX
+	ADDQ           $+20, R9
+	ADDQ           $0x20, R11
+	ADDQ           $0x08, R12
+	ADDQ           $0x04, R13
+	DECQ           R10
+	JNZ            block
+	VPERMQ         $0xd8, Y2, Y2
+	VMOVUPS        Y2, (DX)
+	ADDQ           $0x20, DX
+	LEAQ           (R9)(R8*1), CX
+	LEAQ           (CX)(AX*4), R9
+	DECQ           BX
+	JNZ            group
 	VZEROUPPER
 	RET
+
+DATA Q41pattern8<>+0(SB)/4, $0x0f0f0f0f
+GLOBL Q41pattern8<>(SB), RODATA|NOPTR, $4
 
 // func fusedQ41x2AVX512(a *mulArgs)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VL, AVX512VNNI, MMX+
@@ -9919,15 +9891,10 @@ block:
 	RET
 
 // func streamQ80AVX512(a *mulArgs)
-// Requires: AVX, AVX512F, AVX512VL, AVX512VNNI, MMX+
+// Requires: AVX, AVX2, AVX512F, AVX512VL, AVX512VNNI, F16C, FMA3, MMX+
 TEXT ·streamQ80AVX512(SB), NOSPLIT, $0-8
-	VPBROADCASTD Q80pattern<>+0(SB), Z0
-	MOVL         $0x00000002, AX
-	KMOVW        AX, K1
-	MOVL         $0x00000004, AX
-	KMOVW        AX, K2
-	MOVL         $0x00000008, AX
-	KMOVW        AX, K3
+	VPBROADCASTD Q80pattern8<>+0(SB), Y0
+	VPXORD       Y1, Y1, Y1
 	MOVQ         a+0(FP), AX
 	MOVQ         (AX), CX
 	MOVQ         96(AX), DX
@@ -9938,146 +9905,107 @@ TEXT ·streamQ80AVX512(SB), NOSPLIT, $0-8
 	MOVQ         8(AX), AX
 	LEAQ         (AX)(AX*2), R8
 	LEAQ         (CX)(AX*4), R9
-	LEAQ         (R9)(AX*4), R10
-	LEAQ         (R10)(AX*4), R11
-	VPXORD       Z1, Z1, Z1
+	SHLQ         $0x01, BX
 
 group:
-	MOVQ      a+0(FP), R12
-	MOVQ      40(R12), R13
-	MOVQ      48(R12), R14
-	MOVQ      56(R12), R15
-	MOVQ      16(R12), R12
-	VMOVDQA64 Z1, Z2
+	MOVQ   a+0(FP), R10
+	MOVQ   40(R10), R11
+	MOVQ   48(R10), R12
+	MOVQ   56(R10), R13
+	MOVQ   16(R10), R10
+	VXORPS Y2, Y2, Y2
 
 block:
-	PREFETCHT1      (SI)
-	PREFETCHT0      (SI)(DI*1)
-	PREFETCHT1      64(SI)
-	PREFETCHT0      64(SI)(DI*1)
-	PREFETCHT1      128(SI)
-	PREFETCHT0      128(SI)(DI*1)
-	PREFETCHT1      192(SI)
-	PREFETCHT0      192(SI)(DI*1)
-	PREFETCHT1      256(SI)
-	PREFETCHT0      256(SI)(DI*1)
-	PREFETCHT1      320(SI)
-	PREFETCHT0      320(SI)(DI*1)
-	PREFETCHT1      384(SI)
-	PREFETCHT0      384(SI)(DI*1)
-	PREFETCHT1      448(SI)
-	PREFETCHT0      448(SI)(DI*1)
-	PREFETCHT1      512(SI)
-	PREFETCHT0      512(SI)(DI*1)
-	ADDQ            $+544, SI
-	VBROADCASTI32X4 2(CX), Z3
-	VBROADCASTI32X4 2(CX)(AX*1), Z4
-	VBROADCASTI32X4 2(CX)(AX*2), Z5
-	VBROADCASTI32X4 2(CX)(R8*1), Z6
-	VINSERTI32X4    $0x01, 2(R9), Z3, Z3
-	VINSERTI32X4    $0x01, 2(R9)(AX*1), Z4, Z4
-	VINSERTI32X4    $0x01, 2(R9)(AX*2), Z5, Z5
-	VINSERTI32X4    $0x01, 2(R9)(R8*1), Z6, Z6
-	VINSERTI32X4    $0x02, 2(R10), Z3, Z3
-	VINSERTI32X4    $0x02, 2(R10)(AX*1), Z4, Z4
-	VINSERTI32X4    $0x02, 2(R10)(AX*2), Z5, Z5
-	VINSERTI32X4    $0x02, 2(R10)(R8*1), Z6, Z6
-	VINSERTI32X4    $0x03, 2(R11), Z3, Z3
-	VINSERTI32X4    $0x03, 2(R11)(AX*1), Z4, Z4
-	VINSERTI32X4    $0x03, 2(R11)(AX*2), Z5, Z5
-	VINSERTI32X4    $0x03, 2(R11)(R8*1), Z6, Z6
-	VBROADCASTI32X4 18(CX), Z7
-	VBROADCASTI32X4 18(CX)(AX*1), Z8
-	VBROADCASTI32X4 18(CX)(AX*2), Z9
-	VBROADCASTI32X4 18(CX)(R8*1), Z10
-	VINSERTI32X4    $0x01, 18(R9), Z7, Z7
-	VINSERTI32X4    $0x01, 18(R9)(AX*1), Z8, Z8
-	VINSERTI32X4    $0x01, 18(R9)(AX*2), Z9, Z9
-	VINSERTI32X4    $0x01, 18(R9)(R8*1), Z10, Z10
-	VINSERTI32X4    $0x02, 18(R10), Z7, Z7
-	VINSERTI32X4    $0x02, 18(R10)(AX*1), Z8, Z8
-	VINSERTI32X4    $0x02, 18(R10)(AX*2), Z9, Z9
-	VINSERTI32X4    $0x02, 18(R10)(R8*1), Z10, Z10
-	VINSERTI32X4    $0x03, 18(R11), Z7, Z7
-	VINSERTI32X4    $0x03, 18(R11)(AX*1), Z8, Z8
-	VINSERTI32X4    $0x03, 18(R11)(AX*2), Z9, Z9
-	VINSERTI32X4    $0x03, 18(R11)(R8*1), Z10, Z10
-	VPXORD          Z0, Z3, Z3
-	VPXORD          Z0, Z4, Z4
-	VPXORD          Z0, Z5, Z5
-	VPXORD          Z0, Z6, Z6
-	VPXORD          Z0, Z7, Z7
-	VPXORD          Z0, Z8, Z8
-	VPXORD          Z0, Z9, Z9
-	VPXORD          Z0, Z10, Z10
-	VBROADCASTI32X4 (R13), Z11
-	VBROADCASTI32X4 16(R13), Z12
-	VMOVDQA64       Z1, Z13
-	VPDPBUSD        Z11, Z3, Z13
-	VMOVDQA64       Z1, Z3
-	VPDPBUSD        Z11, Z4, Z3
-	VMOVDQA64       Z1, Z4
-	VPDPBUSD        Z11, Z5, Z4
-	VMOVDQA64       Z1, Z5
-	VPDPBUSD        Z11, Z6, Z5
-	VPDPBUSD        Z12, Z7, Z13
-	VPDPBUSD        Z12, Z8, Z3
-	VPDPBUSD        Z12, Z9, Z4
-	VPDPBUSD        Z12, Z10, Z5
-	VPUNPCKLDQ      Z3, Z13, Z6
-	VPUNPCKHDQ      Z3, Z13, Z3
-	VPUNPCKLDQ      Z5, Z4, Z7
-	VPUNPCKHDQ      Z5, Z4, Z4
-	VPADDD          Z3, Z6, Z6
-	VPADDD          Z4, Z7, Z7
-	VPUNPCKLQDQ     Z7, Z6, Z3
-	VPUNPCKHQDQ     Z7, Z6, Z4
-	VPADDD          Z4, Z3, Z3
-	VPADDD.BCST     (R15), Z3, Z3
-	VPBROADCASTD    (CX), Z4
-	VPBROADCASTD    (R9), Z5
-	VPBROADCASTD    (R10), Z6
-	VPBROADCASTD    (R11), Z7
-	VPBROADCASTD    (CX)(AX*1), K1, X4
-	VPBROADCASTD    (R9)(AX*1), K1, X5
-	VPBROADCASTD    (R10)(AX*1), K1, X6
-	VPBROADCASTD    (R11)(AX*1), K1, X7
-	VPBROADCASTD    (CX)(AX*2), K2, X4
-	VPBROADCASTD    (R9)(AX*2), K2, X5
-	VPBROADCASTD    (R10)(AX*2), K2, X6
-	VPBROADCASTD    (R11)(AX*2), K2, X7
-	VPBROADCASTD    (CX)(R8*1), K3, X4
-	VPBROADCASTD    (R9)(R8*1), K3, X5
-	VPBROADCASTD    (R10)(R8*1), K3, X6
-	VPBROADCASTD    (R11)(R8*1), K3, X7
-	VINSERTI32X4    $0x01, X5, Z4, Z4
-	VINSERTI32X4    $0x02, X6, Z4, Z4
-	VINSERTI32X4    $0x03, X7, Z4, Z4
-	VPMOVDW         Z4, Y4
-	VCVTPH2PS       Y4, Z4
-	VMULPS.BCST     (R14), Z4, Z4
-	VCVTDQ2PS       Z3, Z3
-	VFMADD231PS     Z3, Z4, Z2
-	ADDQ            $+34, CX
-	ADDQ            $+34, R9
-	ADDQ            $+34, R10
-	ADDQ            $+34, R11
-	ADDQ            $+32, R13
-	ADDQ            $+8, R14
-	ADDQ            $+4, R15
-	DECQ            R12
-	JNZ             block
-	MOVQ            DX, CX
-	VMOVUPS         Z2, (CX)
-	ADDQ            $0x40, DX
-	LEAQ            (R11)(R8*1), CX
-	LEAQ            (CX)(AX*4), R9
-	LEAQ            (R9)(AX*4), R10
-	LEAQ            (R10)(AX*4), R11
-	DECQ            BX
-	JNZ             group
+	PREFETCHT1     (SI)
+	PREFETCHT0     (SI)(DI*1)
+	PREFETCHT1     64(SI)
+	PREFETCHT0     64(SI)(DI*1)
+	PREFETCHT1     128(SI)
+	PREFETCHT0     128(SI)(DI*1)
+	PREFETCHT1     192(SI)
+	PREFETCHT0     192(SI)(DI*1)
+	PREFETCHT1     256(SI)
+	PREFETCHT0     256(SI)(DI*1)
+	ADDQ           $+272, SI
+	VBROADCASTI128 (R11), Y3
+	VBROADCASTI128 16(R11), Y4
+	VBROADCASTI128 2(CX), Y6
+	VBROADCASTI128 2(CX)(AX*1), Y7
+	VBROADCASTI128 2(CX)(AX*2), Y8
+	VBROADCASTI128 2(CX)(R8*1), Y9
+	VINSERTI128    $0x01, 2(R9), Y6, Y6
+	VINSERTI128    $0x01, 2(R9)(AX*1), Y7, Y7
+	VINSERTI128    $0x01, 2(R9)(AX*2), Y8, Y8
+	VINSERTI128    $0x01, 2(R9)(R8*1), Y9, Y9
+	VPXOR          Y0, Y6, Y6
+	VMOVDQA64      Y1, Y5
+	VPDPBUSD       Y3, Y6, Y5
+	VPXOR          Y0, Y7, Y7
+	VMOVDQA64      Y1, Y6
+	VPDPBUSD       Y3, Y7, Y6
+	VPXOR          Y0, Y8, Y8
+	VMOVDQA64      Y1, Y7
+	VPDPBUSD       Y3, Y8, Y7
+	VPXOR          Y0, Y9, Y9
+	VMOVDQA64      Y1, Y8
+	VPDPBUSD       Y3, Y9, Y8
+	VBROADCASTI128 18(CX), Y3
+	VBROADCASTI128 18(CX)(AX*1), Y9
+	VBROADCASTI128 18(CX)(AX*2), Y10
+	VBROADCASTI128 18(CX)(R8*1), Y11
+	VINSERTI128    $0x01, 18(R9), Y3, Y3
+	VINSERTI128    $0x01, 18(R9)(AX*1), Y9, Y9
+	VINSERTI128    $0x01, 18(R9)(AX*2), Y10, Y10
+	VINSERTI128    $0x01, 18(R9)(R8*1), Y11, Y11
+	VPXOR          Y0, Y3, Y3
+	VPDPBUSD       Y4, Y3, Y5
+	VPXOR          Y0, Y9, Y9
+	VPDPBUSD       Y4, Y9, Y6
+	VPXOR          Y0, Y10, Y10
+	VPDPBUSD       Y4, Y10, Y7
+	VPXOR          Y0, Y11, Y11
+	VPDPBUSD       Y4, Y11, Y8
+	VPUNPCKLDQ     Y6, Y5, Y3
+	VPUNPCKHDQ     Y6, Y5, Y4
+	VPUNPCKLDQ     Y8, Y7, Y5
+	VPUNPCKHDQ     Y8, Y7, Y6
+	VPADDD         Y4, Y3, Y3
+	VPADDD         Y6, Y5, Y5
+	VPUNPCKLQDQ    Y5, Y3, Y4
+	VPUNPCKHQDQ    Y5, Y3, Y6
+	VPADDD         Y6, Y4, Y4
+	VPADDD.BCST    (R13), Y4, Y4
+	VCVTDQ2PS      Y4, Y4
+	VMOVDQU        (CX), X3
+	VPBLENDW       $0x02, -2(CX)(AX*1), X3, X3
+	VPBLENDW       $0x04, -4(CX)(AX*2), X3, X3
+	VPBLENDW       $0x08, -6(CX)(R8*1), X3, X3
+	VPBLENDW       $0x10, -8(R9), X3, X3
+	VPBLENDW       $0x20, -10(R9)(AX*1), X3, X3
+	VPBLENDW       $0x40, -12(R9)(AX*2), X3, X3
+	VPBLENDW       $0x80, -14(R9)(R8*1), X3, X3
+	VCVTPH2PS      X3, Y3
+	VBROADCASTSS   (R12), Y5
+	VMULPS         Y5, Y3, Y3
+	VFMADD231PS    Y4, Y3, Y2
+	ADDQ           $+34, CX
+	ADDQ           $+34, R9
+	ADDQ           $0x20, R11
+	ADDQ           $0x08, R12
+	ADDQ           $0x04, R13
+	DECQ           R10
+	JNZ            block
+	VMOVUPS        Y2, (DX)
+	ADDQ           $0x20, DX
+	LEAQ           (R9)(R8*1), CX
+	LEAQ           (CX)(AX*4), R9
+	DECQ           BX
+	JNZ            group
 	VZEROUPPER
 	RET
+
+DATA Q80pattern8<>+0(SB)/4, $0x80808080
+GLOBL Q80pattern8<>(SB), RODATA|NOPTR, $4
 
 // func fusedQ80x2AVX512(a *mulArgs)
 // Requires: AVX, AVX512F, AVX512VL, AVX512VNNI, MMX+

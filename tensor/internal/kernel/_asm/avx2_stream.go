@@ -11,22 +11,22 @@ import (
 func streamAVX2() {
 	function("streamQ41AVX2", "mulArgs", "multiplies groups of Q4_1 rows with one token.")
 	low, ones := repeated("lowNibbles", 0x0f0f0f0f), repeated("ones", 0x00010001)
-	streamLoopAVX2(q41Bytes, stored, func(r *rows, q [2]vec) vec { return nibbleDotAVX2(r, paired, 4, q, low, ones) })
+	streamLoopAVX2(q41Bytes, stored, func(r *rows, t *tokenBlock) vec { return nibbleDotAVX2(r, paired, 4, t.half, low, ones) })
 	function("streamQ40AVX2", "mulArgs", "multiplies groups of Q4_0 rows with one token.")
 	low, ones = repeated("lowNibbles", 0x0f0f0f0f), repeated("ones", 0x00010001)
-	streamLoopAVX2(18, eighth, func(r *rows, q [2]vec) vec { return nibbleDotAVX2(r, inOrder, 2, q, low, ones) })
+	streamLoopAVX2(18, eighth, func(r *rows, t *tokenBlock) vec { return nibbleDotAVX2(r, inOrder, 2, t.half, low, ones) })
 	function("streamQ50AVX2", "mulArgs", "multiplies groups of Q5_0 rows with one token.")
 	low, ones = repeated("lowNibbles", 0x0f0f0f0f), repeated("ones", 0x00010001)
-	streamLoopAVX2(22, sixteenth, func(r *rows, q [2]vec) vec { return fifthDotAVX2(r, q, low, ones) })
+	streamLoopAVX2(22, sixteenth, func(r *rows, t *tokenBlock) vec { return fifthDotAVX2(r, t.half, low, ones) })
 	function("streamQ80AVX2", "mulArgs", "multiplies groups of Q8_0 rows with one token.")
 	ones = repeated("ones", 0x00010001)
-	streamLoopAVX2(q80Bytes, noOffset, func(r *rows, q [2]vec) vec {
+	streamLoopAVX2(q80Bytes, noOffset, func(r *rows, t *tokenBlock) vec {
 		var v [2][]vec
 		for half := range v {
 			v[half] = loadRowsAVX2(r, inOrder, 0, 2+16*half)
 			for _, w := range v[half] {
 				signed := c.YMM()
-				c.VPSIGNB(w, q[half], signed)
+				c.VPSIGNB(w, t.half[half], signed)
 				c.VPABSB(w, w)
 				c.VPMADDUBSW(signed, w, w)
 				c.VPMADDWD(ones, w, w)
@@ -49,9 +49,15 @@ const (
 	sixteenth        // -16*d
 )
 
+// tokenBlock is a block of the token's activations.
+type tokenBlock struct {
+	half [2]vec           // 16 elements in both lanes
+	fix  reg.GPVirtual // where -128 * their sum is, if the frame walks it
+}
+
 // streamLoopAVX2 is the frame of a stream, eight rows at a time: dot gives the
-// integer products of their blocks with the halves of the token's.
-func streamLoopAVX2(block int, more offset, dot func(r *rows, q [2]vec) vec) {
+// integer products of their blocks with the token's.
+func streamLoopAVX2(block int, more offset, dot func(r *rows, t *tokenBlock) vec) {
 	o := args()
 	w, out, groups := o.load("w"), o.load("out"), o.load("groups")
 	ahead := newPrefetcher(o, w)
@@ -60,17 +66,17 @@ func streamLoopAVX2(block int, more offset, dot func(r *rows, q [2]vec) vec) {
 
 	c.Label("group")
 	o = args()
-	q, scales, blocks := o.load("q"), o.load("scales"), o.load("blocks")
+	q, scales, fix, blocks := o.load("q"), o.load("scales"), o.load("fix"), o.load("blocks")
 	acc := c.YMM()
 	c.VXORPS(acc, acc, acc)
 	c.Label("block")
 	ahead.fetch(8 * block)
-	var halves [2]vec
-	for i := range halves {
-		halves[i] = c.YMM()
-		c.VBROADCASTI128(at(q, 16*i), halves[i])
+	t := tokenBlock{fix: fix}
+	for i := range t.half {
+		t.half[i] = c.YMM()
+		c.VBROADCASTI128(at(q, 16*i), t.half[i])
 	}
-	sum := dot(r, halves)
+	sum := dot(r, &t)
 	c.VCVTDQ2PS(sum, sum)
 	var d, m vec
 	switch more {
@@ -94,6 +100,7 @@ func streamLoopAVX2(block int, more offset, dot func(r *rows, q [2]vec) vec) {
 	r.advance(block)
 	c.ADDQ(op.U8(32), q)
 	c.ADDQ(op.U8(8), scales)
+	c.ADDQ(op.U8(4), fix)
 	c.DECQ(blocks)
 	c.JNZ(op.LabelRef("block"))
 	if more == stored {

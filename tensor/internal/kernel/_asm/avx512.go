@@ -301,36 +301,41 @@ func (f quant) fused(n int) {
 	})
 }
 
-// stream multiplies groups of rows with one token: four rows a vector, which a
-// transposing add turns into lanes, once for all 32 elements.
+// stream multiplies groups of rows with one token, by vectors of 256 bits: that many
+// rows are loaded into a vector by one insertion, the dearest part here.
 func (f quant) stream() {
-	pattern := f.begin("stream"+f.name+"AVX512", "multiplies groups of rows with one token.")
-	k := laneMasks()
-	f.groups(1, func(r *rows, t tokens, zero vec, acc []vec) {
-		w := f.bytes8(r, pattern, func(v []vec) []vec { return v })
-		a := zmms(2)
-		sums := zmms(4)
-		for h := range a {
-			c.VBROADCASTI32X4(at(t.q, 16*h), a[h])
+	function("stream"+f.name+"AVX512", "mulArgs", "multiplies groups of rows with one token.")
+	pattern, zero := repeated(f.name+"pattern8", f.pattern), c.YMM()
+	c.VPXORD(zero, zero, zero)
+	if f.offsets {
+		streamLoopAVX2(q41Bytes, stored, func(r *rows, t *tokenBlock) vec {
+			lo, hi, sums := loadRowsAVX2(r, paired, 0, 4), ymms(4), ymms(4)
+			for i := range lo {
+				c.VPSRLW(op.U8(4), lo[i], hi[i])
+				c.VPAND(pattern, lo[i], lo[i])
+				c.VPAND(pattern, hi[i], hi[i])
+				c.VMOVDQA64(zero, sums[i])
+				c.VPDPBUSD(t.half[0], lo[i], sums[i])
+				c.VPDPBUSD(t.half[1], hi[i], sums[i])
+			}
+			return transposeAddAVX2(sums, c.VPADDD)
+		})
+		return
+	}
+	streamLoopAVX2(q80Bytes, noOffset, func(r *rows, t *tokenBlock) vec {
+		sums := ymms(4)
+		for half := range t.half {
+			for i, w := range loadRowsAVX2(r, inOrder, 0, 2+16*half) {
+				c.VPXOR(pattern, w, w)
+				if half == 0 {
+					c.VMOVDQA64(zero, sums[i])
+				}
+				c.VPDPBUSD(t.half[half], w, sums[i])
+			}
 		}
-		for i, s := range sums {
-			c.VMOVDQA64(zero, s)
-			c.VPDPBUSD(a[0], w[i], s)
-		}
-		for i, s := range sums {
-			c.VPDPBUSD(a[1], w[4+i], s)
-		}
-		sum := transposeAdd(sums)
-		if !f.offsets {
-			c.VPADDD_BCST(at(t.fix, 0), sum, sum)
-		}
-		d, m := f.scales(r, k)
-		c.VMULPS_BCST(at(t.scales, 0), d, d)
-		c.VCVTDQ2PS(sum, sum)
-		c.VFMADD231PS(sum, d, acc[0])
-		if f.offsets {
-			c.VFMADD231PS_BCST(at(t.scales, 4), m, acc[0])
-		}
+		sum := transposeAddAVX2(sums, c.VPADDD)
+		c.VPADDD_BCST(at(t.fix, 0), sum, sum)
+		return sum
 	})
 }
 
