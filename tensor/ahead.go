@@ -53,7 +53,7 @@ func (o *weightOrder) enter(s *exec.Step, products []Product, rows int) {
 func rowsFrom(ws []*Tensor, row int) []byte {
 	for _, w := range ws {
 		if row < w.Rows {
-			return w.data[row*w.Type.RowBytes(w.Cols):]
+			return w.data[row*w.row:]
 		}
 		row -= w.Rows
 	}
@@ -72,5 +72,5 @@ func (o *weightOrder) ahead(worker int, products []Product, i, base, from, to in
 	if end > w.Rows {
 		end, next = w.Rows, products[i+1].Weight.data
 	}
-	return kernel.Ahead{Rest: (end - to) * w.Type.RowBytes(w.Cols), Next: next}
+	return kernel.Ahead{Rest: (end - to) * w.row, Next: next}
 }

@@ -94,7 +94,7 @@ type embedTask struct {
 }
 
 func (t *embedTask) Do(_, lo, hi int) {
-	row := t.w.Type.RowBytes(t.w.Cols)
+	row := t.w.row
 	for i := lo; i < hi; i++ {
 		at := int(t.ids[i]) * row
 		t.c.set.Dequantize(t.w.format, t.out[i*t.w.Cols:(i+1)*t.w.Cols], t.w.data[at:at+row])

@@ -17,6 +17,7 @@ type Tensor struct {
 	Cols int // elements of a row, its inputs
 
 	data   []byte
+	row    int // bytes of a row
 	format kernel.Format
 }
 
@@ -45,7 +46,7 @@ func New(name string, dtype DType, rows, cols int, data []byte) (*Tensor, error)
 	case dtype.Block() == 1 && uintptr(unsafe.Pointer(unsafe.SliceData(data)))%uintptr(dtype.BlockBytes()) != 0:
 		return nil, fmt.Errorf("tensor %q: its bytes are not aligned for %v", name, dtype)
 	}
-	return &Tensor{Name: name, Type: dtype, Rows: rows, Cols: cols, data: data, format: format}, nil
+	return &Tensor{Name: name, Type: dtype, Rows: rows, Cols: cols, data: data, row: dtype.RowBytes(cols), format: format}, nil
 }
 
 // Bytes is the size of the tensor in memory.

@@ -26,13 +26,13 @@ type Idler interface {
 	Idle(worker int) (more bool)
 }
 
-// A share is walked in chunks of an eighth of it, and towards its end of a quarter
-// of what is left, down to one grain. So the walks over memory are long, as the
-// kernels' prefetch wants, and when one thread takes over the rest of another's
-// share both end at about the same time.
+// A share is walked in chunks of a quarter of it, and towards its end of half of
+// what is left, down to one grain. So the walks over memory are few and long, as
+// the kernels' prefetch wants (decode has shares of some microseconds), and when
+// one thread takes over the rest of another's share both end at about the same time.
 const (
-	chunksPerShare = 8
-	chunksOfRest   = 4
+	chunksPerShare = 4
+	chunksOfRest   = 2
 )
 
 const (
