@@ -121,26 +121,31 @@ func transposeAdd(v []vec) vec {
 // scales loads d, and m where there is one, of the 16 rows. The first dword of
 // a block has both; masked broadcasts are the fastest way to gather them.
 func (f quant) scales(r *rows, k [4]reg.OpmaskVirtual) (d, m vec) {
-	x := zmms(4)
-	for l := range x {
-		c.VPBROADCASTD(r.at(4*l, 0), x[l])
-	}
-	for i := 1; i < 4; i++ {
-		for l := range x {
-			c.VPBROADCASTD(r.at(4*l+i, 0), k[i], x[l].AsX())
+	four := func(of ...int) vec {
+		x := c.YMM()
+		c.VPBROADCASTD(r.at(of[0], 0), x)
+		for i := 1; i < 4; i++ {
+			c.VPBROADCASTD(r.at(of[i], 0), k[i], x.AsX())
 		}
+		return x
 	}
-	c.VINSERTI32X4(op.U8(1), x[1].AsX(), x[0], x[0])
-	c.VINSERTI32X4(op.U8(2), x[2].AsX(), x[0], x[0])
-	c.VINSERTI32X4(op.U8(3), x[3].AsX(), x[0], x[0])
-	half := c.YMM()
+	var pairs [2]vec
+	for h := range pairs {
+		i := 2 * h // the order that the shuffles below bring into the rows'
+		pairs[h] = four(i, i+1, i+4, i+5)
+		c.VINSERTI32X4(op.U8(1), four(i+8, i+9, i+12, i+13).AsX(), pairs[h], pairs[h])
+	}
 	d, m = c.ZMM(), c.ZMM()
-	c.VPMOVDW(x[0], half)
-	c.VCVTPH2PS(half, d)
+	if !f.offsets {
+		// TODO
+	}
+	for h, p := range pairs {
+		pairs[h] = c.ZMM()
+		c.VCVTPH2PS(p, pairs[h])
+	}
+	c.VSHUFPS(op.U8(0x88), pairs[1], pairs[0], d)
 	if f.offsets {
-		c.VPSRLD(op.U8(16), x[0], x[0])
-		c.VPMOVDW(x[0], half)
-		c.VCVTPH2PS(half, m)
+		c.VSHUFPS(op.U8(0xdd), pairs[1], pairs[0], m)
 	}
 	return d, m
 }
