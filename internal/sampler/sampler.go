@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/dunlin-go/dunlin/tensor"
 )
 
 // ErrNotFinite is returned where a model computed NaN or infinite logits.
@@ -147,17 +149,8 @@ func (s *Sampler) top(logits []float32, highest float32, k int, p, u float64) in
 
 // Argmax is the id of the highest logit, the lowest id among equals.
 func Argmax(logits []float32) (int32, error) {
-	if len(logits) == 0 {
-		return 0, ErrNotFinite
-	}
-	best, sum := 0, float32(0)
-	for id, l := range logits {
-		if l > logits[best] {
-			best = id
-		}
-		sum += l - l // 0, or NaN for a NaN or an infinity
-	}
-	if sum != 0 {
+	best, ok := tensor.Argmax(logits)
+	if !ok {
 		return 0, ErrNotFinite
 	}
 	return int32(best), nil

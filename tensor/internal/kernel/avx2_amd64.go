@@ -67,6 +67,21 @@ func (avx2) sumSquares(x []float32) float32 {
 	return sum + dotF32(x, x)
 }
 
+func (g avx2) top(x []float32) (top float32, finite bool) {
+	top, finite = x[0], true
+	for n := chunk(len(x)); n > 0; n = chunk(len(x)) {
+		var part [2]float32
+		maxAVX2(&vecArgs{dst: unsafe.Pointer(&part), x: ptr(x), n: n})
+		top, finite = max(top, part[0]), finite && part[1] == 0
+		x = x[n:]
+	}
+	if len(x) == 0 {
+		return top, finite
+	}
+	rest, ok := g.generic.top(x)
+	return max(top, rest), finite && ok
+}
+
 // quantBlocks bounds the blocks of one call of quantizeAVX2.
 const quantBlocks = 1 << 10
 

@@ -18958,6 +18958,49 @@ elements:
 	VZEROUPPER
 	RET
 
+// func maxAVX2(a *vecArgs)
+// Requires: AVX
+TEXT ·maxAVX2(SB), NOSPLIT, $0-8
+	MOVQ    a+0(FP), AX
+	MOVQ    (AX), CX
+	MOVQ    8(AX), DX
+	MOVQ    24(AX), AX
+	VMOVUPS (DX), Y0
+	VXORPS  Y2, Y2, Y2
+	VMOVUPS 32(DX), Y1
+	VXORPS  Y3, Y3, Y3
+
+elements:
+	VMOVUPS      (DX), Y4
+	VMAXPS       Y4, Y0, Y0
+	VSUBPS       Y4, Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	VMOVUPS      32(DX), Y4
+	VMAXPS       Y4, Y1, Y1
+	VSUBPS       Y4, Y4, Y4
+	VADDPS       Y4, Y3, Y3
+	ADDQ         $0x40, DX
+	SUBQ         $0x10, AX
+	JNZ          elements
+	VMAXPS       Y1, Y0, Y0
+	VADDPS       Y3, Y2, Y2
+	VEXTRACTF128 $0x01, Y0, X1
+	VMAXPS       X1, X0, X1
+	VMOVHLPS     X1, X1, X0
+	VMAXPS       X0, X1, X1
+	VMOVSHDUP    X1, X0
+	VMAXSS       X0, X1, X1
+	VMOVSS       X1, (CX)
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X0
+	VMOVHLPS     X0, X0, X1
+	VADDPS       X1, X0, X0
+	VMOVSHDUP    X0, X1
+	VADDSS       X1, X0, X0
+	VMOVSS       X0, 4(CX)
+	VZEROUPPER
+	RET
+
 // func geluGateAVX2(a *vecArgs)
 // Requires: AVX, AVX2
 TEXT ·geluGateAVX2(SB), NOSPLIT, $0-8

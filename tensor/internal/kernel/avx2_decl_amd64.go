@@ -364,6 +364,11 @@ func ropePairsAVX2(a *vecArgs)
 //go:noescape
 func siluGateAVX2(a *vecArgs)
 
+// maxAVX2 sets dst[0] to the largest of x, which has no NaN, and dst[1] to 0, or NaN where x isn't finite.
+//
+//go:noescape
+func maxAVX2(a *vecArgs)
+
 // geluGateAVX2 sets dst to gelu(dst)*x.
 //
 //go:noescape

@@ -114,6 +114,7 @@ func BenchmarkElementwise(b *testing.B) {
 		{"RMSNorm", func(s *Set) { s.RMSNorm(out, x, y, 1e-5) }},
 		{"SiLUGate", func(s *Set) { copy(out, x); s.SiLUGate(out, y) }},
 		{"GELUGate", func(s *Set) { copy(out, x); s.GELUGate(out, y) }},
+		{"Argmax", func(s *Set) { s.Argmax(x) }},
 		{"Add", func(s *Set) { s.Add(out, x) }},
 		{"RopeHalves", func(s *Set) { s.RopeHalves(out, x[:n/2], y[:n/2]) }},
 	} {

@@ -16,6 +16,31 @@ func (s *Set) RMSNorm(out, x, weight []float32, eps float32) {
 	s.impl.scaleBy(out, x, weight, float32(1/math.Sqrt(float64(mean+eps))))
 }
 
+// argmaxPart is how many elements Argmax looks through for the largest one that it
+// knows to be there.
+const argmaxPart = 1 << 10
+
+// Argmax is the index of the largest element, the lowest among equals; ok is false
+// where x is empty or has a NaN or an infinity.
+func (s *Set) Argmax(x []float32) (best int, ok bool) {
+	var top float32
+	for at := 0; at < len(x); at += argmaxPart {
+		v, finite := s.impl.top(x[at:min(len(x), at+argmaxPart)])
+		if !finite {
+			return 0, false
+		}
+		if at == 0 || v > top {
+			best, top = at, v
+		}
+	}
+	for ; best < len(x); best++ {
+		if x[best] == top {
+			return best, true
+		}
+	}
+	return 0, false
+}
+
 // SiLUGate sets gate[i] = silu(gate[i]) * up[i], where silu(x) = x/(1+exp(-x)).
 func (s *Set) SiLUGate(gate, up []float32) {
 	mustMatch("SiLUGate", len(gate), len(up))

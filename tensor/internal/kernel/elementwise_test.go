@@ -8,6 +8,42 @@ import (
 	"github.com/dunlin-go/dunlin/internal/guard"
 )
 
+// TestArgmax compares with a plain loop, for every length and every place of the
+// largest elements, and finds each kind of value that isn't finite wherever it is.
+func TestArgmax(t *testing.T) {
+	lengths := []int{1, 7, 15, 16, 17, 100, 1023, 1024, 1025, 5000}
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		region := guard.New(t, 4*5000)
+		if _, ok := s.Argmax(nil); ok {
+			t.Error("nothing has a largest element")
+		}
+		for _, n := range lengths {
+			for range 200 {
+				x := place(region, normals(r, n), r.IntN(2) == 0)
+				if r.IntN(3) == 0 {
+					for i := range x {
+						x[i] = float32(r.IntN(3) - 5) // many equals, none above zero
+					}
+				}
+				want := 0
+				for i, v := range x {
+					if v > x[want] {
+						want = i
+					}
+				}
+				if got, ok := s.Argmax(x); !ok || got != want {
+					t.Fatalf("Argmax of %d = %d, %v, want %d", n, got, ok, want)
+				}
+				x[r.IntN(n)] = edges[len(edges)-1-r.IntN(3)]
+				if _, ok := s.Argmax(x); ok {
+					t.Fatalf("Argmax of %d doesn't see what isn't finite", n)
+				}
+			}
+		}
+	})
+}
+
 // edges are values that elementwise operations could stumble over.
 var edges = []float32{
 	0, float32(math.Copysign(0, -1)), 1, -1, 88.7, 88.8, 89, 90, -87, -87.4, -88, -103, -103.9, -104, -105,

@@ -43,6 +43,17 @@ func (generic) fromF16(dst []float32, src []uint16) {
 	}
 }
 
+func (generic) top(x []float32) (top float32, finite bool) {
+	top, odd := x[0], float32(0)
+	for _, v := range x {
+		if v > top {
+			top = v
+		}
+		odd += v - v // 0, or NaN for a NaN or an infinity
+	}
+	return top, odd == 0
+}
+
 func (generic) sumSquares(x []float32) float32 { return dotF32(x, x) }
 
 func (generic) scaleBy(out, x, weight []float32, factor float32) {

@@ -26,6 +26,7 @@ type kernels interface {
 	toF16(dst []uint16, src []float32)
 	fromF16(dst []float32, src []uint16)
 	sumSquares(x []float32) float32
+	top(x []float32) (top float32, finite bool)
 	scaleBy(out, x, weight []float32, factor float32)
 	siluGate(gate, up []float32)
 	geluGate(gate, up []float32)
