@@ -18720,8 +18720,8 @@ afterchunk1:
 TEXT ·toF16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), AX
 
 elements:
 	VMOVUPS   (DX), Y0
@@ -18738,8 +18738,8 @@ elements:
 TEXT ·fromF16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), AX
 
 elements:
 	VCVTPH2PS (DX), Y0
@@ -18756,8 +18756,8 @@ elements:
 TEXT ·fromBF16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), AX
 
 elements:
 	VPMOVZXWD (DX), Y0
@@ -18774,8 +18774,8 @@ elements:
 // Requires: AVX, MMX+
 TEXT ·prefetchAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
-	MOVQ 8(AX), CX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), CX
+	MOVQ 32(AX), AX
 
 lines:
 	PREFETCHT1 (CX)
@@ -18790,8 +18790,8 @@ lines:
 TEXT ·addAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), AX
 
 elements:
 	VMOVUPS (CX), Y0
@@ -18808,11 +18808,11 @@ elements:
 // Requires: AVX
 TEXT ·scaleAVX2(SB), NOSPLIT, $0-8
 	MOVQ         a+0(FP), AX
-	VBROADCASTSS 32(AX), Y0
+	VBROADCASTSS 40(AX), Y0
 	MOVQ         (AX), CX
-	MOVQ         8(AX), DX
-	MOVQ         24(AX), BX
-	MOVQ         16(AX), AX
+	MOVQ         16(AX), DX
+	MOVQ         32(AX), BX
+	MOVQ         24(AX), AX
 
 elements:
 	VMULPS  (DX), Y0, Y1
@@ -18831,9 +18831,9 @@ elements:
 TEXT ·ropePairsAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 16(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), BX
+	MOVQ 24(AX), AX
 
 elements:
 	VPMOVZXDQ (DX), Y2
@@ -18859,8 +18859,8 @@ elements:
 TEXT ·siluGateAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), AX
 
 elements:
 	VMOVUPS (CX), Y0
@@ -18950,13 +18950,45 @@ elements:
 	VZEROUPPER
 	RET
 
+// func ropeHalvesAVX2(a *vecArgs)
+// Requires: AVX
+TEXT ·ropeHalvesAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), AX
+
+elements:
+	VMOVUPS (CX), Y0
+	VMOVUPS (DX), Y1
+	VMOVUPS (BX), Y2
+	VMOVUPS (SI), Y3
+	VMULPS  Y3, Y0, Y4
+	VMULPS  Y2, Y0, Y0
+	VMULPS  Y3, Y1, Y3
+	VSUBPS  Y3, Y0, Y0
+	VMULPS  Y2, Y1, Y1
+	VADDPS  Y1, Y4, Y1
+	VMOVUPS Y0, (CX)
+	VMOVUPS Y1, (DX)
+	ADDQ    $+32, CX
+	ADDQ    $+32, DX
+	ADDQ    $+32, BX
+	ADDQ    $+32, SI
+	SUBQ    $0x08, AX
+	JNZ     elements
+	VZEROUPPER
+	RET
+
 // func geluGateAVX2(a *vecArgs)
 // Requires: AVX, AVX2
 TEXT ·geluGateAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), AX
 
 elements:
 	VMOVUPS (CX), Y0
@@ -19081,8 +19113,8 @@ GLOBL geluLinear<>(SB), RODATA|NOPTR, $32
 TEXT ·dequantizeQ41AVX2(SB), NOSPLIT, $0-8
 	MOVQ    a+0(FP), AX
 	MOVQ    (AX), CX
-	MOVQ    8(AX), DX
-	MOVQ    24(AX), AX
+	MOVQ    16(AX), DX
+	MOVQ    32(AX), AX
 	VMOVDQU lowNibbles4<>+0(SB), X0
 
 elements:
@@ -19135,8 +19167,8 @@ GLOBL lowNibbles4<>(SB), RODATA|NOPTR, $16
 TEXT ·dequantizeQ80AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), AX
 
 elements:
 	VPXOR        X0, X0, X0

@@ -25,6 +25,7 @@ func avx2() {
 	dot(wide8, "BF16", 1, 1)
 	attention()
 	vectors()
+	ropeHalves()
 	gelu()
 	dequantize()
 }

@@ -1,0 +1,46 @@
+//go:build !purego
+
+package kernel
+
+// quantGroup is how many blocks quantizeAVX512 takes at once.
+const quantGroup = 4
+
+func (g avx512) quantize(a *Acts, x []float32, lo, hi int) {
+	blocks := a.k / BlockLen
+	if blocks < quantGroup {
+		g.avx2.quantize(a, x, lo, hi)
+		return
+	}
+	for t := lo; t < hi; t++ {
+		for b := 0; b < blocks; {
+			n := min(quantBlocks, (blocks-b)/quantGroup*quantGroup)
+			if n == 0 { // some of the last four have been quantised, to the same
+				b, n = blocks-quantGroup, quantGroup
+			}
+			p := quantOf(a, x, t, b, n)
+			quantizeAVX512(&p)
+			b += n
+		}
+	}
+}
+
+// gateLanes is how many elements the gates take at once.
+const gateLanes = 64
+
+func (g avx512) siluGate(gate, up []float32) {
+	for len(up) >= gateLanes {
+		n := min(len(up)&^(gateLanes-1), vecCall)
+		siluGateAVX512(&vecArgs{dst: ptr(gate), x: ptr(up), n: n})
+		gate, up = gate[n:], up[n:]
+	}
+	g.avx2.siluGate(gate, up)
+}
+
+func (g avx512) geluGate(gate, up []float32) {
+	for len(up) >= gateLanes {
+		n := min(len(up)&^(gateLanes-1), vecCall)
+		geluGateAVX512(&vecArgs{dst: ptr(gate), x: ptr(up), n: n})
+		gate, up = gate[n:], up[n:]
+	}
+	g.avx2.geluGate(gate, up)
+}
