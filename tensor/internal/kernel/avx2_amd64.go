@@ -72,23 +72,23 @@ const quantBlocks = 1 << 10
 
 func (avx2) quantize(a *Acts, x []float32, lo, hi int) {
 	blocks := a.k / BlockLen
+	var p quantArgs
 	for t := lo; t < hi; t++ {
 		for b := 0; b < blocks; b += quantBlocks {
-			p := quantOf(a, x, t, b, min(quantBlocks, blocks-b))
+			p.set(a, x, t, b, min(quantBlocks, blocks-b))
 			quantizeAVX2(&p)
 		}
 	}
 }
 
-// quantOf is the quantisation of some of token t's blocks, from b.
-func quantOf(a *Acts, x []float32, t, b, blocks int) quantArgs {
+// set is the quantisation of some of token t's blocks, from b. The fields are set
+// one by one, as reading back a copy would wait for their stores.
+func (p *quantArgs) set(a *Acts, x []float32, t, b, blocks int) {
 	first, n := a.tile(t)
 	at, i := first+b*n, t%tileTokens
-	return quantArgs{
-		x: ptr(x[t*a.k+b*BlockLen:]), blocks: blocks,
-		q: ptr(a.q[(at+i)*BlockLen:]), scales: ptr(a.scales[2*at+i:]), fix: ptr(a.fix[at+i:]),
-		qStep: BlockLen * n, sStep: 8 * n, fixStep: 4 * n, offset: 4 * n,
-	}
+	p.x, p.blocks = ptr(x[t*a.k+b*BlockLen:]), blocks
+	p.q, p.scales, p.fix = ptr(a.q[(at+i)*BlockLen:]), ptr(a.scales[2*at+i:]), ptr(a.fix[at+i:])
+	p.qStep, p.sStep, p.fixStep, p.offset = BlockLen*n, 8*n, 4*n, 4*n
 }
 
 // vecCall bounds the elements of one call of the elementwise kernels.

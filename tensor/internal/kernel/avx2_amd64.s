@@ -18797,9 +18797,12 @@ elements:
 	VMOVUPS (CX), Y0
 	VADDPS  (DX), Y0, Y0
 	VMOVUPS Y0, (CX)
-	ADDQ    $+32, CX
-	ADDQ    $+32, DX
-	SUBQ    $0x08, AX
+	VMOVUPS 32(CX), Y0
+	VADDPS  32(DX), Y0, Y0
+	VMOVUPS Y0, 32(CX)
+	ADDQ    $+64, CX
+	ADDQ    $+64, DX
+	SUBQ    $0x10, AX
 	JNZ     elements
 	VZEROUPPER
 	RET
@@ -18818,10 +18821,13 @@ elements:
 	VMULPS  (DX), Y0, Y1
 	VMULPS  (AX), Y1, Y1
 	VMOVUPS Y1, (CX)
-	ADDQ    $+32, CX
-	ADDQ    $+32, DX
-	ADDQ    $+32, AX
-	SUBQ    $0x08, BX
+	VMULPS  32(DX), Y0, Y1
+	VMULPS  32(AX), Y1, Y1
+	VMOVUPS Y1, 32(CX)
+	ADDQ    $+64, CX
+	ADDQ    $+64, DX
+	ADDQ    $+64, AX
+	SUBQ    $0x10, BX
 	JNZ     elements
 	VZEROUPPER
 	RET

@@ -14431,7 +14431,7 @@ block:
 
 // func quantizeAVX512(a *quantArgs)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VNNI
-TEXT ·quantizeAVX512(SB), NOSPLIT, $64-8
+TEXT ·quantizeAVX512(SB), NOSPLIT, $0-8
 	MOVQ         a+0(FP), AX
 	MOVQ         (AX), CX
 	MOVQ         8(AX), DX
@@ -14594,33 +14594,27 @@ round:
 	VMULPS        Z16, Z8, Z8
 	VPSLLD        $0x07, Z9, Z9
 	VPSUBD        Z9, Z6, Z9
-	VUNPCKLPS     Z8, Z16, Z16
-	VUNPCKLPD     Z9, Z16, Z16
-	VMOVUPS       Z16, (SP)
-	MOVL          (SP), R15
-	MOVL          R15, (DI)
-	MOVL          4(SP), R15
-	MOVL          R15, (AX)
-	MOVL          8(SP), R15
-	MOVL          R15, (R9)
-	MOVL          16(SP), R15
-	MOVL          R15, (DI)(R8*1)
-	MOVL          20(SP), R15
-	MOVL          R15, (AX)(R8*1)
-	MOVL          24(SP), R15
-	MOVL          R15, (R9)(R10*1)
-	MOVL          32(SP), R15
-	MOVL          R15, (DI)(R8*2)
-	MOVL          36(SP), R15
-	MOVL          R15, (AX)(R8*2)
-	MOVL          40(SP), R15
-	MOVL          R15, (R9)(R10*2)
-	MOVL          48(SP), R15
-	MOVL          R15, (R12)
-	MOVL          52(SP), R15
-	MOVL          R15, (R13)
-	MOVL          56(SP), R15
-	MOVL          R15, (R14)
+	VMOVSS        X16, (DI)
+	VEXTRACTF32X4 $0x01, Z16, X7
+	VMOVSS        X7, (DI)(R8*1)
+	VEXTRACTF32X4 $0x02, Z16, X7
+	VMOVSS        X7, (DI)(R8*2)
+	VEXTRACTF32X4 $0x03, Z16, X7
+	VMOVSS        X7, (R12)
+	VMOVSS        X8, (AX)
+	VEXTRACTF32X4 $0x01, Z8, X7
+	VMOVSS        X7, (AX)(R8*1)
+	VEXTRACTF32X4 $0x02, Z8, X7
+	VMOVSS        X7, (AX)(R8*2)
+	VEXTRACTF32X4 $0x03, Z8, X7
+	VMOVSS        X7, (R13)
+	VMOVSS        X9, (R9)
+	VEXTRACTF32X4 $0x01, Z9, X7
+	VMOVSS        X7, (R9)(R10*1)
+	VEXTRACTF32X4 $0x02, Z9, X7
+	VMOVSS        X7, (R9)(R10*2)
+	VEXTRACTF32X4 $0x03, Z9, X7
+	VMOVSS        X7, (R14)
 	ADDQ          $0x00000200, CX
 	LEAQ          (BX)(SI*4), BX
 	LEAQ          (R11)(SI*4), R11

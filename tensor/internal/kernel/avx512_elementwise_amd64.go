@@ -11,13 +11,14 @@ func (g avx512) quantize(a *Acts, x []float32, lo, hi int) {
 		g.avx2.quantize(a, x, lo, hi)
 		return
 	}
+	var p quantArgs
 	for t := lo; t < hi; t++ {
 		for b := 0; b < blocks; {
 			n := min(quantBlocks, (blocks-b)/quantGroup*quantGroup)
 			if n == 0 { // some of the last four have been quantised, to the same
 				b, n = blocks-quantGroup, quantGroup
 			}
-			p := quantOf(a, x, t, b, n)
+			p.set(a, x, t, b, n)
 			quantizeAVX512(&p)
 			b += n
 		}

@@ -45,7 +45,6 @@ func quantizeAVX512() {
 	c.ADDQ(d4, s4)
 	to := func(first, step reg.GPVirtual) *strided { return newStrided(first, step, 4) }
 	qs, ds, ss, ns := to(q, qStep), to(d4, sStep), to(s4, sStep), to(n4, nStep)
-	results := c.AllocLocal(64)
 
 	constant := func(name string, v uint32) vec {
 		z := c.ZMM()
@@ -127,14 +126,17 @@ func quantizeAVX512() {
 	c.VMULPS(d, s, s)
 	c.VPSLLD(op.U8(7), both, both)
 	c.VPSUBD(both, zero, both)
-	c.VUNPCKLPS(s, d, d)
-	c.VUNPCKLPD(both, d, d)
-	c.VMOVUPS(d, results)
-	for i := range 4 {
-		for j, to := range []*strided{ds, ss, ns} {
-			r := c.GP32()
-			c.MOVL(results.Offset(16*i+4*j), r)
-			c.MOVL(r, to.at(i, 0))
+	for _, result := range []struct {
+		of vec
+		to *strided
+	}{{d, ds}, {s, ss}, {both, ns}} {
+		for i := range 4 {
+			lane := result.of.AsX()
+			if i > 0 {
+				lane = c.XMM()
+				c.VEXTRACTF32X4(op.U8(i), result.of, lane)
+			}
+			c.VMOVSS(lane, result.to.at(i, 0))
 		}
 	}
 	c.ADDQ(op.U32(512), x)
