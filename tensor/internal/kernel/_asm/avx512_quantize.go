@@ -58,27 +58,51 @@ func quantizeAVX512() {
 	c.VMOVDQU32(data("packOrder16", 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), order)
 	zero := zeroed()
 
+	// scale sets a scale for each of four blocks at x and its inverse, and ok where
+	// it is a normal number: others are outside one range of bits.
+	scale := func(x reg.GPVirtual) (d, inv vec, ok reg.OpmaskVirtual) {
+		m := zmms(8)
+		for i := range m {
+			c.VPANDD(at(x, 64*i), abs, m[i])
+		}
+		for i := range 4 {
+			c.VPMAXUD(m[2*i+1], m[2*i], m[i])
+		}
+		d, inv, ok = foldFour(m[:4], c.VPMAXUD), c.ZMM(), c.K()
+		foldLanes(d, c.VPMAXUD)
+		c.VDIVPS(most, d, d)
+		above := c.ZMM()
+		c.VPSUBD(least, d, above)
+		c.VPCMPUD_BCST(op.U8(1), data("normals", 0x7f000000), above, ok)
+		c.VDIVPS_Z(d, one, ok, inv)
+		return d, inv, ok
+	}
+	nextD, nextInv, nextOK := scale(x)
+
 	c.Label("blocks")
-	v, m := zmms(8), zmms(8)
+	d, inv, ok := c.ZMM(), c.ZMM(), c.K()
+	c.VMOVDQA64(nextD, d)
+	c.VMOVDQA64(nextInv, inv)
+	c.KMOVW(nextOK, ok)
+	v := zmms(8)
 	for i := range v {
 		c.VMOVUPS(at(x, 64*i), v[i])
-		c.VPANDD(abs, v[i], m[i])
 	}
-	for i := range 4 {
-		c.VPMAXUD(m[2*i+1], m[2*i], m[i])
-	}
-	d := foldFour(m[:4], c.VPMAXUD)
-	foldLanes(d, c.VPMAXUD)
-	c.VDIVPS(most, d, d)
-	// Others than normal numbers are outside one range of bits.
-	ok, inv, above := c.K(), c.ZMM(), c.ZMM()
-	c.VPSUBD(least, d, above)
-	c.VPCMPUD_BCST(op.U8(1), data("normals", 0x7f000000), above, ok)
-	c.VDIVPS_Z(d, one, ok, inv)
 	c.KORTESTW(ok, ok)
 	c.JNC(op.LabelRef("unusual"))
 
+	// The next blocks' scales don't wait for these blocks. The last ones' are
+	// computed again.
 	c.Label("round")
+	next := c.GP64()
+	c.LEAQ(at(x, 512), next)
+	c.CMPQ(blocks, op.U8(4))
+	c.CMOVQEQ(x, next)
+	d2, inv2, ok2 := scale(next)
+	c.VMOVDQA64(d2, nextD)
+	c.VMOVDQA64(inv2, nextInv)
+	c.KMOVW(ok2, nextOK)
+
 	fits, packed := zmms(4), zmms(2)
 	for i := range fits {
 		factor, n, p := c.ZMM(), zmms(2), zmms(2)
