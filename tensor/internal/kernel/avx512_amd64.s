@@ -14431,7 +14431,7 @@ block:
 
 // func quantizeAVX512(a *quantArgs)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VNNI, CMOV
-TEXT ·quantizeAVX512(SB), NOSPLIT, $0-8
+TEXT ·quantizeAVX512(SB), NOSPLIT, $8-8
 	MOVQ         a+0(FP), AX
 	MOVQ         (AX), CX
 	MOVQ         8(AX), DX
@@ -14504,17 +14504,22 @@ blocks:
 	JNC       unusual
 
 round:
-	LEAQ          512(CX), R15
+	SUBQ          $0x04, DX
+	MOVQ          DX, R15
+	MOVQ          $0x00000004, BP
 	CMPQ          DX, $0x04
-	CMOVQEQ       CX, R15
-	VPANDD        (R15), Z0, Z19
-	VPANDD        64(R15), Z0, Z21
-	VPANDD        128(R15), Z0, Z8
-	VPANDD        192(R15), Z0, Z20
-	VPANDD        256(R15), Z0, Z7
-	VPANDD        320(R15), Z0, Z22
-	VPANDD        384(R15), Z0, Z23
-	VPANDD        448(R15), Z0, Z24
+	CMOVQGT       BP, R15
+	SHLQ          $0x07, R15
+	ADDQ          R15, CX
+	SHRQ          $0x07, R15
+	VPANDD        (CX), Z0, Z19
+	VPANDD        64(CX), Z0, Z21
+	VPANDD        128(CX), Z0, Z8
+	VPANDD        192(CX), Z0, Z20
+	VPANDD        256(CX), Z0, Z7
+	VPANDD        320(CX), Z0, Z22
+	VPANDD        384(CX), Z0, Z23
+	VPANDD        448(CX), Z0, Z24
 	VPMAXUD       Z21, Z19, Z19
 	VPMAXUD       Z20, Z8, Z21
 	VPMAXUD       Z22, Z7, Z8
@@ -14653,17 +14658,29 @@ round:
 	VMOVSS        X9, (R9)(R10*2)
 	VEXTRACTF32X4 $0x03, Z13, X9
 	VMOVSS        X9, (R14)
-	ADDQ          $0x00000200, CX
-	LEAQ          (BX)(SI*4), BX
-	LEAQ          (R11)(SI*4), R11
-	LEAQ          (DI)(R8*4), DI
-	LEAQ          (R12)(R8*4), R12
-	LEAQ          (AX)(R8*4), AX
-	LEAQ          (R13)(R8*4), R13
-	LEAQ          (R9)(R10*4), R9
-	LEAQ          (R14)(R10*4), R14
-	SUBQ          $0x04, DX
-	JNZ           blocks
+	MOVQ          R15, BP
+	IMULQ         SI, BP
+	ADDQ          BP, BX
+	ADDQ          BP, R11
+	MOVQ          R15, BP
+	IMULQ         R8, BP
+	ADDQ          BP, DI
+	ADDQ          BP, R12
+	MOVQ          R15, BP
+	IMULQ         R8, BP
+	ADDQ          BP, AX
+	ADDQ          BP, R13
+	IMULQ         R10, R15
+	ADDQ          R15, R9
+	ADDQ          R15, R14
+	TESTQ         DX, DX
+	JZ            done
+	MOVQ          $0x00000004, R15
+	CMPQ          DX, $0x04
+	CMOVQLT       R15, DX
+	JMP           blocks
+
+done:
 	VZEROUPPER
 	RET
 

@@ -334,7 +334,7 @@ func fusedQ80x15AVX512(a *mulArgs)
 //go:noescape
 func fusedQ80x16AVX512(a *mulArgs)
 
-// quantizeAVX512 quantises a token's blocks of 32, a multiple of four.
+// quantizeAVX512 quantises a token's blocks of 32, at least four.
 //
 //go:noescape
 func quantizeAVX512(a *quantArgs)

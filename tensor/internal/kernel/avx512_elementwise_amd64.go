@@ -13,14 +13,11 @@ func (g avx512) quantize(a *Acts, x []float32, lo, hi int) {
 	}
 	var p quantArgs
 	for t := lo; t < hi; t++ {
-		for b := 0; b < blocks; {
-			n := min(quantBlocks, (blocks-b)/quantGroup*quantGroup)
-			if n == 0 { // some of the last four have been quantised, to the same
-				b, n = blocks-quantGroup, quantGroup
-			}
-			p.set(a, x, t, b, n)
+		for b := 0; b < blocks; b += quantBlocks {
+			// What is quantised twice becomes the same.
+			b := min(b, blocks-quantGroup)
+			p.set(a, x, t, b, min(quantBlocks, blocks-b))
 			quantizeAVX512(&p)
-			b += n
 		}
 	}
 }

@@ -35,7 +35,7 @@ func foldLanes(v vec, fold func(...op.Op)) {
 // quantizeAVX512 is quantizeBlock over the blocks of a token, four at once: a lane
 // of 128 bits for each in what is folded.
 func quantizeAVX512() {
-	function("quantizeAVX512", "quantArgs", "quantises a token's blocks of 32, a multiple of four.")
+	function("quantizeAVX512", "quantArgs", "quantises a token's blocks of 32, at least four.")
 	o := args()
 	x, blocks := o.load("x"), o.load("blocks")
 	q, qStep := o.load("q"), o.load("qStep")
@@ -91,14 +91,19 @@ func quantizeAVX512() {
 	c.KORTESTW(ok, ok)
 	c.JNC(op.LabelRef("unusual"))
 
-	// The next blocks' scales don't wait for these blocks. The last ones' are
-	// computed again.
+	// The next blocks' scales don't wait for these blocks. The last four begin
+	// where they must, and are then computed again.
 	c.Label("round")
-	next := c.GP64()
-	c.LEAQ(at(x, 512), next)
-	c.CMPQ(blocks, op.U8(4))
-	c.CMOVQEQ(x, next)
-	d2, inv2, ok2 := scale(next)
+	step, four := c.GP64(), c.GP64()
+	c.SUBQ(op.U8(4), blocks)
+	c.MOVQ(blocks, step)
+	c.MOVQ(op.U32(4), four)
+	c.CMPQ(blocks, four)
+	c.CMOVQGT(four, step)
+	c.SHLQ(op.U8(7), step)
+	c.ADDQ(step, x)
+	c.SHRQ(op.U8(7), step)
+	d2, inv2, ok2 := scale(x)
 	c.VMOVDQA64(d2, nextD)
 	c.VMOVDQA64(inv2, nextInv)
 	c.KMOVW(ok2, nextOK)
@@ -163,14 +168,20 @@ func quantizeAVX512() {
 			c.VMOVSS(lane, result.to.at(i, 0))
 		}
 	}
-	c.ADDQ(op.U32(512), x)
 	for _, p := range []*strided{qs, ds, ss, ns} {
+		by := c.GP64()
+		c.MOVQ(step, by)
+		c.IMULQ(p.step, by)
 		for _, b := range p.base {
-			c.LEAQ(op.Mem{Base: b, Index: p.step, Scale: 4}, b)
+			c.ADDQ(by, b)
 		}
 	}
-	c.SUBQ(op.U8(4), blocks)
-	c.JNZ(op.LabelRef("blocks"))
+	c.TESTQ(blocks, blocks)
+	c.JZ(op.LabelRef("done"))
+	c.CMPQ(blocks, four)
+	c.CMOVQLT(four, blocks)
+	c.JMP(op.LabelRef("blocks"))
+	c.Label("done")
 	leave()
 
 	// A block without a scale has zeros.
