@@ -77,6 +77,7 @@ type quantArgs struct {
 // multiple of 16.
 type vecArgs struct {
 	dst    unsafe.Pointer
+	hi     unsafe.Pointer // what dst's elements are rotated with
 	x, y   unsafe.Pointer
 	n      int
 	factor float32

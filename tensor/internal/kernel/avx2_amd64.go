@@ -82,23 +82,28 @@ func (g avx2) top(x []float32) (top float32, finite bool) {
 	return max(top, rest), finite && ok
 }
 
-// quantBlocks bounds the blocks of one call of quantizeAVX2.
+// quantBlocks bounds the blocks of one call that quantises.
 const quantBlocks = 1 << 10
 
 func (avx2) quantize(a *Acts, x []float32, lo, hi int) {
 	blocks := a.k / BlockLen
+	var p quantArgs
 	for t := lo; t < hi; t++ {
-		first, n := a.tile(t)
 		for b := 0; b < blocks; b += quantBlocks {
-			at := first + b*n
-			i := t % tileTokens
-			quantizeAVX2(&quantArgs{
-				x: ptr(x[t*a.k+b*BlockLen:]), blocks: min(quantBlocks, blocks-b),
-				q: ptr(a.q[(at+i)*BlockLen:]), scales: ptr(a.scales[2*at+i:]), fix: ptr(a.fix[at+i:]),
-				qStep: BlockLen * n, sStep: 8 * n, fixStep: 4 * n, offset: 4 * n,
-			})
+			p.set(a, x, t, b, min(quantBlocks, blocks-b))
+			quantizeAVX2(&p)
 		}
 	}
+}
+
+// set is the quantisation of some of token t's blocks, from b. The fields are set
+// one by one, as reading back a copy would wait for their stores.
+func (p *quantArgs) set(a *Acts, x []float32, t, b, blocks int) {
+	first, n := a.tile(t)
+	at, i := first+b*n, t%tileTokens
+	p.x, p.blocks = ptr(x[t*a.k+b*BlockLen:]), blocks
+	p.q, p.scales, p.fix = ptr(a.q[(at+i)*BlockLen:]), ptr(a.scales[2*at+i:]), ptr(a.fix[at+i:])
+	p.qStep, p.sStep, p.fixStep, p.offset = BlockLen*n, 8*n, 4*n, 4*n
 }
 
 // vecCall bounds the elements of one call of the elementwise kernels.
@@ -183,6 +188,14 @@ func (g avx2) ropePairs(x, cos, sin []float32) {
 		x, cos, sin = x[2*n:], cos[n:], sin[n:]
 	}
 	g.generic.ropePairs(x, cos, sin)
+}
+
+func (g avx2) ropeHalves(lo, hi, cos, sin []float32) {
+	for n := chunk(len(cos)); n > 0; n = chunk(len(cos)) {
+		ropeHalvesAVX2(&vecArgs{dst: ptr(lo), hi: ptr(hi), x: ptr(cos), y: ptr(sin), n: n})
+		lo, hi, cos, sin = lo[n:], hi[n:], cos[n:], sin[n:]
+	}
+	g.generic.ropeHalves(lo, hi, cos, sin)
 }
 
 func (avx2) prefetch(b []byte) { prefetchAVX2(&vecArgs{x: ptr(b), n: len(b)}) }

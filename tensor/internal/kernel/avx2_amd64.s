@@ -18728,8 +18728,8 @@ afterchunk1:
 TEXT ·toF16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), AX
 
 elements:
 	VMOVUPS   (DX), Y0
@@ -18746,8 +18746,8 @@ elements:
 TEXT ·fromF16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), AX
 
 elements:
 	VCVTPH2PS (DX), Y0
@@ -18764,8 +18764,8 @@ elements:
 TEXT ·fromBF16AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), AX
 
 elements:
 	VPMOVZXWD (DX), Y0
@@ -18782,8 +18782,8 @@ elements:
 // Requires: AVX, MMX+
 TEXT ·prefetchAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
-	MOVQ 8(AX), CX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), CX
+	MOVQ 32(AX), AX
 
 lines:
 	PREFETCHT1 (CX)
@@ -18798,16 +18798,19 @@ lines:
 TEXT ·addAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), AX
 
 elements:
 	VMOVUPS (CX), Y0
 	VADDPS  (DX), Y0, Y0
 	VMOVUPS Y0, (CX)
-	ADDQ    $+32, CX
-	ADDQ    $+32, DX
-	SUBQ    $0x08, AX
+	VMOVUPS 32(CX), Y0
+	VADDPS  32(DX), Y0, Y0
+	VMOVUPS Y0, 32(CX)
+	ADDQ    $+64, CX
+	ADDQ    $+64, DX
+	SUBQ    $0x10, AX
 	JNZ     elements
 	VZEROUPPER
 	RET
@@ -18816,20 +18819,23 @@ elements:
 // Requires: AVX
 TEXT ·scaleAVX2(SB), NOSPLIT, $0-8
 	MOVQ         a+0(FP), AX
-	VBROADCASTSS 32(AX), Y0
+	VBROADCASTSS 40(AX), Y0
 	MOVQ         (AX), CX
-	MOVQ         8(AX), DX
-	MOVQ         24(AX), BX
-	MOVQ         16(AX), AX
+	MOVQ         16(AX), DX
+	MOVQ         32(AX), BX
+	MOVQ         24(AX), AX
 
 elements:
 	VMULPS  (DX), Y0, Y1
 	VMULPS  (AX), Y1, Y1
 	VMOVUPS Y1, (CX)
-	ADDQ    $+32, CX
-	ADDQ    $+32, DX
-	ADDQ    $+32, AX
-	SUBQ    $0x08, BX
+	VMULPS  32(DX), Y0, Y1
+	VMULPS  32(AX), Y1, Y1
+	VMOVUPS Y1, 32(CX)
+	ADDQ    $+64, CX
+	ADDQ    $+64, DX
+	ADDQ    $+64, AX
+	SUBQ    $0x10, BX
 	JNZ     elements
 	VZEROUPPER
 	RET
@@ -18839,9 +18845,9 @@ elements:
 TEXT ·ropePairsAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), BX
-	MOVQ 16(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), BX
+	MOVQ 24(AX), AX
 
 elements:
 	VPMOVZXDQ (DX), Y2
@@ -18867,8 +18873,8 @@ elements:
 TEXT ·siluGateAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), AX
 
 elements:
 	VMOVUPS (CX), Y0
@@ -18963,8 +18969,8 @@ elements:
 TEXT ·maxAVX2(SB), NOSPLIT, $0-8
 	MOVQ    a+0(FP), AX
 	MOVQ    (AX), CX
-	MOVQ    8(AX), DX
-	MOVQ    24(AX), AX
+	MOVQ    16(AX), DX
+	MOVQ    32(AX), AX
 	VMOVUPS (DX), Y0
 	VXORPS  Y2, Y2, Y2
 	VMOVUPS 32(DX), Y1
@@ -19001,13 +19007,45 @@ elements:
 	VZEROUPPER
 	RET
 
+// func ropeHalvesAVX2(a *vecArgs)
+// Requires: AVX
+TEXT ·ropeHalvesAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 8(AX), DX
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), SI
+	MOVQ 32(AX), AX
+
+elements:
+	VMOVUPS (CX), Y0
+	VMOVUPS (DX), Y1
+	VMOVUPS (BX), Y2
+	VMOVUPS (SI), Y3
+	VMULPS  Y3, Y0, Y4
+	VMULPS  Y2, Y0, Y0
+	VMULPS  Y3, Y1, Y3
+	VSUBPS  Y3, Y0, Y0
+	VMULPS  Y2, Y1, Y1
+	VADDPS  Y1, Y4, Y1
+	VMOVUPS Y0, (CX)
+	VMOVUPS Y1, (DX)
+	ADDQ    $+32, CX
+	ADDQ    $+32, DX
+	ADDQ    $+32, BX
+	ADDQ    $+32, SI
+	SUBQ    $0x08, AX
+	JNZ     elements
+	VZEROUPPER
+	RET
+
 // func geluGateAVX2(a *vecArgs)
 // Requires: AVX, AVX2
 TEXT ·geluGateAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), AX
 
 elements:
 	VMOVUPS (CX), Y0
@@ -19132,8 +19170,8 @@ GLOBL geluLinear<>(SB), RODATA|NOPTR, $32
 TEXT ·dequantizeQ41AVX2(SB), NOSPLIT, $0-8
 	MOVQ    a+0(FP), AX
 	MOVQ    (AX), CX
-	MOVQ    8(AX), DX
-	MOVQ    24(AX), AX
+	MOVQ    16(AX), DX
+	MOVQ    32(AX), AX
 	VMOVDQU lowNibbles4<>+0(SB), X0
 
 elements:
@@ -19186,8 +19224,8 @@ GLOBL lowNibbles4<>(SB), RODATA|NOPTR, $16
 TEXT ·dequantizeQ80AVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
-	MOVQ 8(AX), DX
-	MOVQ 24(AX), AX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), AX
 
 elements:
 	VPXOR        X0, X0, X0

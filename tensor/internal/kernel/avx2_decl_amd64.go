@@ -369,6 +369,11 @@ func siluGateAVX2(a *vecArgs)
 //go:noescape
 func maxAVX2(a *vecArgs)
 
+// ropeHalvesAVX2 rotates the n elements of dst and hi together by cosines x and sines y.
+//
+//go:noescape
+func ropeHalvesAVX2(a *vecArgs)
+
 // geluGateAVX2 sets dst to gelu(dst)*x.
 //
 //go:noescape

@@ -334,6 +334,21 @@ func fusedQ80x15AVX512(a *mulArgs)
 //go:noescape
 func fusedQ80x16AVX512(a *mulArgs)
 
+// quantizeAVX512 quantises a token's blocks of 32, at least four.
+//
+//go:noescape
+func quantizeAVX512(a *quantArgs)
+
+// siluGateAVX512 sets dst to silu(dst)*x.
+//
+//go:noescape
+func siluGateAVX512(a *vecArgs)
+
+// geluGateAVX512 sets dst to gelu(dst)*x.
+//
+//go:noescape
+func geluGateAVX512(a *vecArgs)
+
 // dotF32r8t1AVX512 multiplies groups of 8 rows of F32 with 1 tokens.
 //
 //go:noescape

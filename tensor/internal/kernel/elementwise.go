@@ -67,12 +67,7 @@ func (s *Set) RopePairs(x, cos, sin []float32) {
 // (x[i], x[i+len(cos)]).
 func (s *Set) RopeHalves(x, cos, sin []float32) {
 	checkRope(x, cos, sin)
-	lo, hi := x[:len(cos)], x[len(cos):2*len(cos)]
-	for i, c := range cos {
-		a, b, n := lo[i], hi[i], sin[i]
-		lo[i] = float32(a*c) - float32(b*n)
-		hi[i] = float32(a*n) + float32(b*c)
-	}
+	s.impl.ropeHalves(x[:len(cos)], x[len(cos):2*len(cos)], cos, sin)
 }
 
 func checkRope(x, cos, sin []float32) {

@@ -289,20 +289,22 @@ func TestRope(t *testing.T) {
 	mustSame(t, "beyond", halves[2*half:], x[2*half:])
 }
 
-// TestRopePairs compares every set with portable Go, bit for bit, on memory that
-// faults outside the operands.
-func TestRopePairs(t *testing.T) {
+// TestRopeBits compares both layouts of every set with portable Go, bit for bit, on
+// memory that faults outside the operands.
+func TestRopeBits(t *testing.T) {
 	eachSet(t, func(t *testing.T, s *Set) {
 		r := newRand(t)
 		regions := [3]*guard.Region{guard.New(t, 4*600), guard.New(t, 4*300), guard.New(t, 4*300)}
 		for n := range 130 {
-			x, cos, sin := normals(r, 2*n+r.IntN(5)), normals(r, n), normals(r, n)
-			want := append([]float32(nil), x...)
-			genericSet.RopePairs(want, cos, sin)
-			start := n%2 == 0
-			got := place(regions[0], x, start)
-			s.RopePairs(got, place(regions[1], cos, start), place(regions[2], sin, start))
-			mustSame(t, fmt.Sprintf("%d pairs", n), got, want)
+			for name, rotate := range map[string]func(s *Set, x, cos, sin []float32){"pairs": (*Set).RopePairs, "halves": (*Set).RopeHalves} {
+				x, cos, sin := normals(r, 2*n+r.IntN(5)), normals(r, n), normals(r, n)
+				want := append([]float32(nil), x...)
+				rotate(genericSet, want, cos, sin)
+				start := n%2 == 0
+				got := place(regions[0], x, start)
+				rotate(s, got, place(regions[1], cos, start), place(regions[2], sin, start))
+				mustSame(t, fmt.Sprintf("%d %s", n, name), got, want)
+			}
 		}
 	})
 }

@@ -76,6 +76,14 @@ func (generic) ropePairs(x, cos, sin []float32) {
 	}
 }
 
+func (generic) ropeHalves(lo, hi, cos, sin []float32) {
+	for i, c := range cos {
+		a, b, n := lo[i], hi[i], sin[i]
+		lo[i] = float32(a*c) - float32(b*n)
+		hi[i] = float32(a*n) + float32(b*c)
+	}
+}
+
 func (generic) prefetch([]byte) {}
 
 func (generic) add(dst, src []float32) {

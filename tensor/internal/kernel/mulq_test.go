@@ -278,7 +278,7 @@ func TestQuantize(t *testing.T) {
 	eachSet(t, func(t *testing.T, s *Set) {
 		r := newRand(t)
 		for _, n := range []int{1, 2, 15, 16, 17, 35} {
-			for _, k := range []int{32, 96, 576} {
+			for _, k := range []int{32, 96, 128, 160, 224, 576, 32 * 1025} {
 				x := normals(r, n*k)
 				for b := 0; b < len(x); b += BlockLen {
 					switch r.IntN(4) {

@@ -32,6 +32,7 @@ type kernels interface {
 	geluGate(gate, up []float32)
 	add(dst, src []float32)
 	ropePairs(x, cos, sin []float32)
+	ropeHalves(lo, hi, cos, sin []float32)
 	prefetch(b []byte)
 }
 

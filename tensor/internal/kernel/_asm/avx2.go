@@ -26,6 +26,7 @@ func avx2() {
 	attention()
 	vectors()
 	reductions()
+	ropeHalves()
 	gelu()
 	dequantize()
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // avx512 generates the kernels for CPUs with AVX-512 (F, BW, DQ, VL) and VNNI.
-// Elementwise operations stay with AVX2: they wait for memory.
+// Other elementwise operations stay with AVX2: they wait for memory.
 func avx512() {
 	for _, f := range []quant{q41, q80} {
 		f.unpack()
@@ -20,6 +20,8 @@ func avx512() {
 			f.fused(n)
 		}
 	}
+	quantizeAVX512()
+	gates()
 	for _, f := range []string{"F32", "F16"} {
 		dot(wide16, f, 8, 1)
 		dot(wide16, f, 1, 1)

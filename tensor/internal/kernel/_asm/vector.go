@@ -124,11 +124,12 @@ func vectors() {
 	function("addAVX2", "vecArgs", "adds x to dst.")
 	o = args()
 	dst, x, n = o.load("dst"), o.load("x"), o.load("n")
-	loop(8, []reg.GPVirtual{dst, x}, []int{32, 32}, n, func() {
-		v := c.YMM()
-		c.VMOVUPS(at(dst, 0), v)
-		c.VADDPS(at(x, 0), v, v)
-		c.VMOVUPS(v, at(dst, 0))
+	loop(16, []reg.GPVirtual{dst, x}, []int{64, 64}, n, func() {
+		for i, v := range ymms(2) {
+			c.VMOVUPS(at(dst, 32*i), v)
+			c.VADDPS(at(x, 32*i), v, v)
+			c.VMOVUPS(v, at(dst, 32*i))
+		}
 	})
 	leave()
 
@@ -138,11 +139,12 @@ func vectors() {
 	c.VBROADCASTSS(o.at("factor"), factor)
 	dst, x, n = o.load("dst"), o.load("x"), o.load("n")
 	y := o.load("y")
-	loop(8, []reg.GPVirtual{dst, x, y}, []int{32, 32, 32}, n, func() {
-		v := c.YMM()
-		c.VMULPS(at(x, 0), factor, v)
-		c.VMULPS(at(y, 0), v, v)
-		c.VMOVUPS(v, at(dst, 0))
+	loop(16, []reg.GPVirtual{dst, x, y}, []int{64, 64, 64}, n, func() {
+		for i, v := range ymms(2) {
+			c.VMULPS(at(x, 32*i), factor, v)
+			c.VMULPS(at(y, 32*i), v, v)
+			c.VMOVUPS(v, at(dst, 32*i))
+		}
 	})
 	leave()
 
