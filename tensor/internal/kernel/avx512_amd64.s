@@ -14401,10 +14401,9 @@ blocks:
 
 round:
 	SUBQ          $0x04, DX
-	MOVQ          DX, R15
-	MOVQ          $0x00000004, BP
+	MOVQ          $0x00000004, R15
 	CMPQ          DX, $0x04
-	CMOVQGT       BP, R15
+	CMOVQLT       DX, R15
 	SHLQ          $0x07, R15
 	ADDQ          R15, CX
 	SHRQ          $0x07, R15
@@ -14572,7 +14571,7 @@ round:
 	TESTQ         DX, DX
 	JZ            done
 	MOVQ          $0x00000004, R15
-	CMPQ          DX, $0x04
+	CMPQ          DX, R15
 	CMOVQLT       R15, DX
 	JMP           blocks
 

@@ -94,12 +94,11 @@ func quantizeAVX512() {
 	// The next blocks' scales don't wait for these blocks. The last four begin
 	// where they must, and are then computed again.
 	c.Label("round")
-	step, four := c.GP64(), c.GP64()
+	step := c.GP64()
 	c.SUBQ(op.U8(4), blocks)
-	c.MOVQ(blocks, step)
-	c.MOVQ(op.U32(4), four)
-	c.CMPQ(blocks, four)
-	c.CMOVQGT(four, step)
+	c.MOVQ(op.U32(4), step)
+	c.CMPQ(blocks, op.U8(4))
+	c.CMOVQLT(blocks, step)
 	c.SHLQ(op.U8(7), step)
 	c.ADDQ(step, x)
 	c.SHRQ(op.U8(7), step)
@@ -178,8 +177,9 @@ func quantizeAVX512() {
 	}
 	c.TESTQ(blocks, blocks)
 	c.JZ(op.LabelRef("done"))
-	c.CMPQ(blocks, four)
-	c.CMOVQLT(four, blocks)
+	c.MOVQ(op.U32(4), step)
+	c.CMPQ(blocks, step)
+	c.CMOVQLT(step, blocks)
 	c.JMP(op.LabelRef("blocks"))
 	c.Label("done")
 	leave()
