@@ -25,8 +25,9 @@ type storeTask struct {
 	b                     *Batch
 }
 
-func (t *storeTask) Do(_, lo, hi int) {
+func (t *storeTask) Do(worker, lo, hi int) {
 	kv, dim := t.kv, t.kv.HeadDim
+	half := t.c.workers[worker].half
 	for i := lo; i < hi; i++ {
 		if t.rope != nil {
 			n := len(t.queries) / t.b.Len()
@@ -35,19 +36,27 @@ func (t *storeTask) Do(_, lo, hi int) {
 			t.rope.rotate(t.c.set, t.keys[i*n:(i+1)*n], dim, i)
 		}
 		pos := int(t.b.Positions[i])
-		page := t.b.Tables[t.b.Seqs[i]][pos/kv.PageTokens]
+		page := t.b.Tables[t.b.Seqs[i]][pos/PageTokens]
 		for h := range kv.Heads {
 			from := (i*kv.Heads + h) * dim
-			k := kv.keys(page, t.layer, h) + pos%kv.PageTokens*dim
-			v := k + kv.blockHeads()
+			k := kv.keys(page, t.layer, h)
+			v := k + kv.blockHeads() + pos%PageTokens*dim
 			if kv.F16 != nil {
-				t.c.set.ToF16(kv.F16[k:k+dim], t.keys[from:from+dim])
+				t.c.set.ToF16(half, t.keys[from:from+dim])
+				scatter(kv.F16[k+pos%PageTokens:], half, PageTokens)
 				t.c.set.ToF16(kv.F16[v:v+dim], t.values[from:from+dim])
 				continue
 			}
-			copy(kv.F32[k:k+dim], t.keys[from:from+dim])
+			scatter(kv.F32[k+pos%PageTokens:], t.keys[from:from+dim], PageTokens)
 			copy(kv.F32[v:v+dim], t.values[from:from+dim])
 		}
+	}
+}
+
+// scatter sets every step'th element of dst.
+func scatter[T float32 | uint16](dst, src []T, step int) {
+	for i, v := range src {
+		dst[i*step] = v
 	}
 }
 
@@ -127,10 +136,10 @@ func (t *attentionTask) tile(qs *kernel.Queries, from, to, kvHead, head, n int) 
 	}
 	pages := b.Tables[b.Seqs[from]]
 	// Pages before the first token's window are before the others', too.
-	first := t.windowStart(from) / t.kv.PageTokens
-	last := int(b.Positions[to-1]) / t.kv.PageTokens
+	first := t.windowStart(from) / PageTokens
+	last := int(b.Positions[to-1]) / PageTokens
 	for i := first; i <= last; i++ {
-		t.block(qs, pages[i], i*t.kv.PageTokens, from, to, kvHead, n)
+		t.block(qs, pages[i], i*PageTokens, from, to, kvHead, n)
 	}
 	for token := from; token < to; token++ {
 		for h := range n {
@@ -150,7 +159,7 @@ func (t *attentionTask) windowStart(token int) int {
 // seen is which keys of the page whose first position is start a token attends
 // to: [lo, hi), empty where it is none.
 func (t *attentionTask) seen(token, start int) (lo, hi int) {
-	hi = max(0, min(int(t.b.Positions[token])+1-start, t.kv.PageTokens))
+	hi = max(0, min(int(t.b.Positions[token])+1-start, PageTokens))
 	return min(hi, max(0, t.windowStart(token)-start)), hi
 }
 
@@ -160,9 +169,7 @@ func (t *attentionTask) block(qs *kernel.Queries, page int32, start, from, to, k
 	kv, set, dim := t.kv, t.c.set, t.kv.HeadDim
 	k := kv.keys(page, t.layer, kvHead)
 	v := k + kv.blockHeads()
-	// Behind keys come other keys or the values: what is read of them, where a
-	// window begins inside of the page, has no effect.
-	keysEnd, valuesEnd := k+(kv.PageTokens+kernel.SpareKeys)*dim, v+kv.PageTokens*dim
+	keysEnd, valuesEnd := k+PageTokens*dim, v+PageTokens*dim
 
 	var keys, values []float32
 	half := kv.F16 != nil && to-from == 1
@@ -182,9 +189,9 @@ func (t *attentionTask) block(qs *kernel.Queries, page int32, start, from, to, k
 			}
 		}
 		if a, b := (i-from)*n, (j-from)*n; half {
-			set.AttendF16(qs, a, b, kv.F16[k+lo*dim:keysEnd], kv.F16[v+lo*dim:valuesEnd], hi-lo)
+			set.AttendF16(qs, a, b, kv.F16[k:keysEnd], kv.F16[v:valuesEnd], lo, hi)
 		} else {
-			set.AttendF32(qs, a, b, keys[lo*dim:], values[lo*dim:], hi-lo)
+			set.AttendF32(qs, a, b, keys, values, lo, hi)
 		}
 		i = j
 	}

@@ -1,5 +1,7 @@
 package tensor
 
+import "github.com/dunlin-go/dunlin/tensor/internal/kernel"
+
 // Batch is one step's work: the tokens of several sequences, one sequence
 // after the other, prefill chunks and single decode tokens alike (a ragged
 // batch). All slices but Tables and Logits have one entry for each token.
@@ -37,16 +39,21 @@ func (b *Batch) Wanted(into *Batch) *Batch {
 // BatchBytes is what the lists of a batch of so many tokens take at most.
 func BatchBytes(tokens int) int64 { return 2 * 4 * 4 * int64(tokens) }
 
+// PageTokens is the number of tokens on a page. Attention walks the keys in blocks
+// of this many, so it is part of what fixes the bits of a result.
+const PageTokens = kernel.BlockKeys
+
 // PageTable lists a sequence's pages of the KV cache in the order of its
 // tokens: position p lies on page p / PageTokens.
 type PageTable []int32
 
 // KV is the memory of a paged KV cache: an arena of pages, each with the keys
 // and values of PageTokens tokens for all layers and heads, laid out as
-// [page][layer][key, value][head][token][HeadDim]. One of F16 and F32 is set.
+// [page][layer][key, value][head], then [HeadDim][token] for keys, whose products
+// with a query have a token in each lane of a vector, and [token][HeadDim] for
+// values. One of F16 and F32 is set.
 type KV struct {
 	Layers, Heads, HeadDim int
-	PageTokens             int
 	F16                    []uint16
 	F32                    []float32
 }
@@ -55,10 +62,10 @@ type KV struct {
 func (kv *KV) PageElements() int { return kv.Layers * 2 * kv.blockHeads() }
 
 // blockHeads is the number of elements of one layer's keys on a page.
-func (kv *KV) blockHeads() int { return kv.Heads * kv.PageTokens * kv.HeadDim }
+func (kv *KV) blockHeads() int { return kv.Heads * PageTokens * kv.HeadDim }
 
 // keys is where the keys of a head on a page begin; its values begin
 // blockHeads later.
 func (kv *KV) keys(page int32, layer, head int) int {
-	return int(page)*kv.PageElements() + layer*2*kv.blockHeads() + head*kv.PageTokens*kv.HeadDim
+	return int(page)*kv.PageElements() + layer*2*kv.blockHeads() + head*PageTokens*kv.HeadDim
 }

@@ -85,6 +85,7 @@ type Compute struct {
 type worker struct {
 	products *kernel.Scratch
 	queries  *kernel.Queries
+	half     []uint16 // a key
 	ahead    []byte   // what it will read next and hasn't fetched
 	_        [64]byte // keeps the workers' headers on separate cache lines
 }
@@ -105,6 +106,9 @@ func NewCompute(lease *budget.Lease, act Activations, limits Limits) (*Compute, 
 		if err := lease.Reserve(budget.Scratch, kernel.QueriesBytes(tileQueries, limits.HeadDim)); err != nil {
 			return nil, err
 		}
+		if err := lease.ReserveItems(budget.Scratch, uint64(limits.HeadDim), 2); err != nil {
+			return nil, err
+		}
 	}
 	if err := lease.ReserveItems(budget.Scratch, uint64(limits.Tokens), 4); err != nil {
 		return nil, err
@@ -118,6 +122,7 @@ func NewCompute(lease *budget.Lease, act Activations, limits Limits) (*Compute, 
 		c.workers = append(c.workers, worker{
 			products: kernel.NewScratch(limits.MaxCols),
 			queries:  kernel.NewQueries(tileQueries, limits.HeadDim),
+			half:     make([]uint16, limits.HeadDim),
 		})
 	}
 	return c, nil

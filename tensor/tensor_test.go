@@ -14,7 +14,6 @@ import (
 )
 
 const (
-	testPage    = 8 // tokens of a KV page
 	testHeadDim = 32
 )
 
@@ -141,8 +140,8 @@ func TestRope(t *testing.T) {
 	table := NewRope(RopeConfig{Dims: dims, Base: base, Factors: factors}, len(positions))
 	table.SetPositions(positions)
 	c, step := compute(t, 2, ActivationsInt8)
-	kv := KV{Layers: 1, Heads: 1, HeadDim: headDim, PageTokens: 1 << 13, F32: make([]float32, 2*headDim<<13)}
-	b := Batch{Tokens: positions, Positions: positions, Seqs: make([]int32, len(positions)), Tables: []PageTable{{0}}}
+	kv := KV{Layers: 1, Heads: 1, HeadDim: headDim, F32: make([]float32, 2*headDim*PageTokens)}
+	b := Batch{Tokens: positions, Positions: positions, Seqs: make([]int32, len(positions)), Tables: []PageTable{make(PageTable, 5000/PageTokens+1)}}
 	keys := slices.Clone(x[:len(positions)*headDim])
 	step(func() { c.StoreKV(&kv, 0, got, keys, keys, table, &b) })
 	for i := range x {
@@ -178,16 +177,16 @@ type attentionCase struct {
 
 func newAttentionCase(rng *rand.Rand, f16 bool) *attentionCase {
 	const kvHeads, headDim, layers, pages = 2, 32, 2, 12
-	a := &attentionCase{heads: 6, layers: layers, kv: KV{Layers: layers, Heads: kvHeads, HeadDim: headDim, PageTokens: testPage}}
+	a := &attentionCase{heads: 6, layers: layers, kv: KV{Layers: layers, Heads: kvHeads, HeadDim: headDim}}
 	if f16 {
 		a.kv.F16 = make([]uint16, pages*a.kv.PageElements())
 	} else {
 		a.kv.F32 = make([]float32, pages*a.kv.PageElements())
 	}
 	order := rng.Perm(pages)
-	for _, length := range []int{19, 30} {
+	for _, length := range []int{77, 120} {
 		var table PageTable
-		for range (length + testPage - 1) / testPage {
+		for range (length + PageTokens - 1) / PageTokens {
 			table = append(table, int32(order[0]))
 			order = order[1:]
 		}
@@ -280,10 +279,10 @@ func TestAttention(t *testing.T) {
 		{"a window of one", true, 4e-3, 0, 1},
 		{"a window of two", false, 1e-5, 0, 2},
 		{"a window less than a page", true, 4e-3, 0, 5},
-		{"a window of a page", false, 1e-5, 0, testPage},
-		{"a window over pages", false, 1e-5, 0, 2*testPage + 3},
-		{"a window over pages in F16", true, 4e-3, 0.3, 2*testPage + 5},
-		{"a window longer than a sequence", false, 1e-5, 0, 25},
+		{"a window of a page", false, 1e-5, 0, PageTokens},
+		{"a window over pages", false, 1e-5, 0, 2*PageTokens + 3},
+		{"a window over pages in F16", true, 4e-3, 0.3, 2*PageTokens + 5},
+		{"a window longer than a sequence", false, 1e-5, 0, 100},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var first []float32
@@ -331,7 +330,7 @@ func TestAttentionNaNReachesTheOutput(t *testing.T) {
 func TestAttentionSeesItsWindow(t *testing.T) {
 	for _, f16 := range []bool{false, true} {
 		a := newAttentionCase(rand.New(rand.NewPCG(9, 10)), f16)
-		a.window = testPage + 2
+		a.window = PageTokens + 2
 		c, step := compute(t, 1, ActivationsInt8)
 		want := a.run(c, step, true)
 		dim := a.kv.HeadDim

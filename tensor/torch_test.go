@@ -217,7 +217,7 @@ func TestParallelResidual(t *testing.T) {
 	vector := func(seed uint32) *Tensor { return f32Tensor(t, 1, hidden, values(seed, hidden, 1)) }
 	rows := func(n int) []float32 { return make([]float32, tokens*n) }
 
-	kv := KV{Layers: 1, Heads: heads, HeadDim: dim, PageTokens: testPage, F32: make([]float32, 2*heads*dim*testPage)}
+	kv := KV{Layers: 1, Heads: heads, HeadDim: dim, F32: make([]float32, 2*heads*dim*PageTokens)}
 	b := Batch{Tokens: make([]int32, tokens), Positions: []int32{0, 1, 2, 3, 4}, Seqs: make([]int32, tokens), Tables: []PageTable{{0}}}
 	rope := NewRope(RopeConfig{Dims: dim / 4, Base: 10000, Layout: RopeHalves}, tokens)
 	rope.SetPositions(b.Positions)

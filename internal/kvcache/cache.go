@@ -10,9 +10,8 @@ import (
 	"github.com/dunlin-go/dunlin/tensor"
 )
 
-// PageTokens is the number of tokens on a page. Attention walks the keys in
-// blocks of this many, so it is part of what fixes the bits of a result.
-const PageTokens = 32
+// PageTokens is the number of tokens on a page.
+const PageTokens = tensor.PageTokens
 
 // ErrNoPages is returned when a lease can't be had now, but could when other
 // sequences have ended.
@@ -73,7 +72,7 @@ func New(shape Shape, pages int, b *budget.Budget) (*Cache, error) {
 	for i := range c.free {
 		c.free[i] = int32(pages - 1 - i) // so that low pages are used first
 	}
-	c.kv = tensor.KV{Layers: shape.Layers, Heads: shape.Heads, HeadDim: shape.HeadDim, PageTokens: PageTokens}
+	c.kv = tensor.KV{Layers: shape.Layers, Heads: shape.Heads, HeadDim: shape.HeadDim}
 	// The arena is page-aligned memory that stays until Close takes these
 	// views away with it.
 	if shape.F32 {

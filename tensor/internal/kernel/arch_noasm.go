@@ -7,3 +7,6 @@ func archCandidates() []candidate { return nil }
 
 // archScratch is nothing: portable code needs no operand structs.
 type archScratch struct{}
+
+// archQueries is nothing, either.
+type archQueries struct{}

@@ -48,7 +48,7 @@ type dotArgs struct {
 // and queries are at least 1.
 type attendArgs struct {
 	q       unsafe.Pointer // [query][d]
-	keys    unsafe.Pointer // [key][d], up to the next multiple of 4
+	keys    unsafe.Pointer // [d][blockKeys]
 	values  unsafe.Pointer // [key][d]
 	d       int
 	n       int            // keys

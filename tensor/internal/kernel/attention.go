@@ -5,12 +5,8 @@ import (
 	"math"
 )
 
-// BlockKeys is how many keys a block of the attention has at most.
+// BlockKeys is how many keys a block of the attention has.
 const BlockKeys = 32
-
-// SpareKeys is what [Set.AttendF32] may read behind the keys of a block that
-// begins anywhere.
-const SpareKeys = 3
 
 // Queries is the attention of some queries of d elements, block by block, and
 // the working memory for it. It may not be used by two goroutines at once.
@@ -30,6 +26,7 @@ type Queries struct {
 	ones    []float32 // [d]
 	keys    []float32 // a block, widened
 	values  []float32
+	arch    archQueries // operands of assembly
 }
 
 // QueriesBytes is what a Queries takes, math.MaxInt64 if that can't be counted.
@@ -39,7 +36,7 @@ func QueriesBytes(queries, d int) int64 {
 		return math.MaxInt64
 	}
 	q, e := int64(queries), int64(d)
-	return 4*(2*q*e+q*BlockKeys+3*q+(2*BlockKeys+SpareKeys+1)*e) + 6*alignment
+	return 4*(2*q*e+q*BlockKeys+3*q+(2*BlockKeys+1)*e) + 6*alignment
 }
 
 // NewQueries returns memory for so many queries of d elements.
@@ -48,7 +45,7 @@ func NewQueries(queries, d int) *Queries {
 		d: d, ones: aligned[float32](d), q: aligned[float32](queries * d), acc: aligned[float32](queries * d),
 		scores: aligned[float32](queries * BlockKeys),
 		tops:   make([]float32, queries), sums: make([]float32, queries), factors: make([]float32, queries),
-		keys: aligned[float32]((BlockKeys + SpareKeys) * d), values: aligned[float32](BlockKeys * d),
+		keys: aligned[float32](BlockKeys * d), values: aligned[float32](BlockKeys * d),
 	}
 	for i := range qs.ones {
 		qs.ones[i] = 1
@@ -70,72 +67,62 @@ func (s *Set) End(qs *Queries, i int, out []float32) {
 	s.impl.scaleBy(out, qs.acc[i*qs.d:(i+1)*qs.d], qs.ones, 1/qs.sums[i])
 }
 
-// AttendF32 lets the queries [lo, hi) attend to the first n keys and values of
-// a block `[key][d]`. The block has memory for n rounded up to a multiple of
-// four; what lies behind n has no effect.
-func (s *Set) AttendF32(qs *Queries, lo, hi int, keys, values []float32, n int) {
-	checkBlock(qs, lo, hi, len(keys), len(values), n)
-	if lo < hi && n > 0 {
-		s.impl.attendF32(qs, lo, hi, keys, values, n)
+// AttendF32 lets the queries [lo, hi) attend to the keys [from, to) of a block, with
+// its keys [d][BlockKeys] and its values [BlockKeys][d]. What the block has outside
+// of that range has no effect, and values from to on aren't read.
+func (s *Set) AttendF32(qs *Queries, lo, hi int, keys, values []float32, from, to int) {
+	checkBlock(qs, lo, hi, len(keys), len(values), from, to)
+	if lo < hi && from < to {
+		s.impl.attendF32(qs, lo, hi, keys, values, from, to)
 	}
 }
 
 // AttendF16 is [Set.AttendF32] for float16.
-func (s *Set) AttendF16(qs *Queries, lo, hi int, keys, values []uint16, n int) {
-	checkBlock(qs, lo, hi, len(keys), len(values), n)
-	if lo < hi && n > 0 {
-		s.impl.attendF16(qs, lo, hi, keys, values, n)
+func (s *Set) AttendF16(qs *Queries, lo, hi int, keys, values []uint16, from, to int) {
+	checkBlock(qs, lo, hi, len(keys), len(values), from, to)
+	if lo < hi && from < to {
+		s.impl.attendF16(qs, lo, hi, keys, values, from, to)
 	}
 }
 
-// Widen makes float32 of the first n keys and values, for several calls of
-// AttendF32: the bits are those of AttendF16. k has spare memory, so that a call
-// may also begin at a later key.
+// Widen makes float32 of a block's keys and of its first n values, for several
+// calls of AttendF32: the bits are those of AttendF16.
 func (s *Set) Widen(qs *Queries, keys, values []uint16, n int) (k, v []float32) {
-	checkBlock(qs, 0, 0, len(keys), len(values), n)
-	n *= qs.d
-	s.impl.fromF16(qs.keys[:n], keys[:n])
-	s.impl.fromF16(qs.values[:n], values[:n])
+	checkBlock(qs, 0, 0, len(keys), len(values), 0, n)
+	s.impl.fromF16(qs.keys, keys[:BlockKeys*qs.d])
+	s.impl.fromF16(qs.values[:n*qs.d], values[:n*qs.d])
 	return qs.keys, qs.values
 }
 
-func checkBlock(qs *Queries, lo, hi, keys, values, n int) {
-	need := (n + 3) &^ 3 * qs.d
-	if lo < 0 || lo > hi || hi > len(qs.tops) || n < 0 || n > BlockKeys || keys < need || values < n*qs.d {
-		panic(fmt.Sprintf("kernel: attention of queries [%d, %d) of %d to %d keys from %d and %d elements", lo, hi, len(qs.tops), n, keys, values))
+func checkBlock(qs *Queries, lo, hi, keys, values, from, to int) {
+	if lo < 0 || lo > hi || hi > len(qs.tops) || from < 0 || from > to || to > BlockKeys || keys < BlockKeys*qs.d || values < to*qs.d {
+		panic(fmt.Sprintf("kernel: attention of queries [%d, %d) of %d to keys [%d, %d) of %d and %d elements", lo, hi, len(qs.tops), from, to, keys, values))
 	}
 }
 
-func (generic) attendF32(qs *Queries, lo, hi int, keys, values []float32, n int) {
+func (generic) attendF32(qs *Queries, lo, hi int, keys, values []float32, from, to int) {
 	for i := lo; i < hi; i++ {
 		q, acc, p := qs.query(i)
-		for j := range n {
-			p[j] = dotF32(q, keys[j*qs.d:(j+1)*qs.d])
+		clear(p)
+		for e, x := range q {
+			for j, k := range keys[e*BlockKeys : (e+1)*BlockKeys] {
+				p[j] += float32(x * k)
+			}
 		}
-		foldScores(qs, i, n)
+		foldScores(qs, i, from, to)
 		rescale(acc, qs.factors[i])
-		for j, w := range p[:n] {
+		for j := from; j < to; j++ {
 			for e, v := range values[j*qs.d : (j+1)*qs.d] {
-				acc[e] += float32(w * v)
+				acc[e] += float32(p[j] * v)
 			}
 		}
 	}
 }
 
-func (generic) attendF16(qs *Queries, lo, hi int, keys, values []uint16, n int) {
-	for i := lo; i < hi; i++ {
-		q, acc, p := qs.query(i)
-		for j := range n {
-			p[j] = dotF16(q, keys[j*qs.d:(j+1)*qs.d])
-		}
-		foldScores(qs, i, n)
-		rescale(acc, qs.factors[i])
-		for j, w := range p[:n] {
-			for e, v := range values[j*qs.d : (j+1)*qs.d] {
-				acc[e] += float32(w * f16to32(v))
-			}
-		}
-	}
+func (g generic) attendF16(qs *Queries, lo, hi int, keys, values []uint16, from, to int) {
+	g.fromF16(qs.keys, keys[:len(qs.keys)])
+	g.fromF16(qs.values[:to*qs.d], values[:to*qs.d])
+	g.attendF32(qs, lo, hi, qs.keys, qs.values, from, to)
 }
 
 // query is what belongs to query i.
@@ -149,14 +136,13 @@ func rescale(x []float32, by float32) {
 	}
 }
 
-// foldScores makes weights of query i's scores of n keys: exp(score - top),
-// where top is the largest score so far. NaNs don't count for that: they show
-// in the weights. All sets give the same bits.
-func foldScores(qs *Queries, i, n int) {
+// foldScores makes weights of query i's scores of the keys [from, to), and zeros of
+// the others: exp(score - top), where top is the largest score so far. NaNs don't
+// count for that: they show in the weights. All sets give the same bits.
+func foldScores(qs *Queries, i, from, to int) {
 	p := qs.scores[i*BlockKeys : (i+1)*BlockKeys]
-	for j := n; j < len(p); j++ {
-		p[j] = float32(math.Inf(-1))
-	}
+	forget(p[:from])
+	forget(p[to:])
 	before := qs.tops[i]
 	top := before
 	for _, v := range p {
@@ -182,6 +168,13 @@ func foldScores(qs *Queries, i, n int) {
 		}
 	}
 	qs.sums[i] = float32(qs.sums[i]*qs.factors[i]) + s[0]
+}
+
+// forget takes scores out of the count.
+func forget(scores []float32) {
+	for j := range scores {
+		scores[j] = float32(math.Inf(-1))
+	}
 }
 
 // ToF16 narrows src to float16, to nearest with ties to even.

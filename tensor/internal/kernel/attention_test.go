@@ -12,20 +12,26 @@ import (
 
 // attention is random queries, keys and values for tests.
 type attention struct {
-	queries, d, n    int
+	queries, d       int
+	first, n         int // the keys [first, n) count
 	q                []float32
-	keys, values     []uint16 // [key][d], up to whole blocks
+	keys, values     []uint16 // [block][d][key] and [key][d], up to whole blocks
 	keys32, values32 []float32
 	scale            float32
 }
 
 func newAttention(r *rand.Rand, queries, d, n int) *attention {
-	a := &attention{queries: queries, d: d, n: n, q: normals(r, queries*d), scale: float32(1 / math.Sqrt(float64(d)))}
+	a := &attention{queries: queries, d: d, first: max(0, r.IntN(2*n)-n), n: n, q: normals(r, queries*d), scale: float32(1 / math.Sqrt(float64(d)))}
 	size := (n + BlockKeys - 1) / BlockKeys * BlockKeys * d
 	a.keys, a.values = make([]uint16, size), make([]uint16, size)
 	a.keys32, a.values32 = normals(r, size), normals(r, size)
-	for i := n * d; i < size; i++ { // what nobody may see
-		a.keys32[i], a.values32[i] = float32(math.NaN()), float32(math.Inf(1))
+	for j := range size / d { // what nobody may see
+		if j >= a.first && j < n {
+			continue
+		}
+		for e := range d {
+			a.keys32[a.key(j, e)], a.values32[j*d+e] = float32(math.NaN()), float32(math.Inf(1))
+		}
 	}
 	for _, p := range []struct {
 		h []uint16
@@ -37,29 +43,34 @@ func newAttention(r *rand.Rand, queries, d, n int) *attention {
 	return a
 }
 
-// run lets the queries [lo, hi) attend to all keys, whose blocks it puts into
+// key is where element e of key j is.
+func (a *attention) key(j, e int) int {
+	return j/BlockKeys*BlockKeys*a.d + e*BlockKeys + j%BlockKeys
+}
+
+// run lets the queries [lo, hi) attend to the keys that count, whose blocks it puts into
 // guarded memory where there is some.
 func (a *attention) run(s *Set, lo, hi int, half bool, regions *[2]*guard.Region) []float32 {
 	qs := NewQueries(hi-lo, a.d)
 	for i := range hi - lo {
 		s.Begin(qs, i, a.q[(lo+i)*a.d:][:a.d], a.scale)
 	}
-	for first := 0; first < a.n; first += BlockKeys {
-		n := min(BlockKeys, a.n-first)
-		from, to, end := first*a.d, (first+(n+3)&^3)*a.d, (first+n)*a.d
+	for first := a.first / BlockKeys * BlockKeys; first < a.n; first += BlockKeys {
+		from, n := max(0, a.first-first), min(BlockKeys, a.n-first)
+		at, keysEnd, end := first*a.d, (first+BlockKeys)*a.d, (first+n)*a.d
 		if half {
-			k, v := a.keys[from:to], a.values[from:end]
+			k, v := a.keys[at:keysEnd], a.values[at:end]
 			if regions != nil {
 				k, v = place(regions[0], k, n%2 == 0), place(regions[1], v, n%2 == 0)
 			}
-			s.AttendF16(qs, 0, hi-lo, k, v, n)
+			s.AttendF16(qs, 0, hi-lo, k, v, from, n)
 			continue
 		}
-		k, v := a.keys32[from:to], a.values32[from:end]
+		k, v := a.keys32[at:keysEnd], a.values32[at:end]
 		if regions != nil {
 			k, v = place(regions[0], k, n%2 == 0), place(regions[1], v, n%2 == 0)
 		}
-		s.AttendF32(qs, 0, hi-lo, k, v, n)
+		s.AttendF32(qs, 0, hi-lo, k, v, from, n)
 	}
 	out := make([]float32, (hi-lo)*a.d)
 	for i := range hi - lo {
@@ -74,9 +85,13 @@ func (a *attention) check(t *testing.T, what string, i int, got []float32) {
 	q := a.q[i*a.d:][:a.d]
 	scores, top, wrong := make([]float64, a.n), math.Inf(-1), 0.0
 	for j := range scores {
+		if j < a.first {
+			scores[j] = math.Inf(-1)
+			continue
+		}
 		var size float64
 		for e, v := range q {
-			p := float64(v) * float64(a.keys32[j*a.d+e]) * float64(a.scale)
+			p := float64(v) * float64(a.keys32[a.key(j, e)]) * float64(a.scale)
 			scores[j] += p
 			size += math.Abs(p)
 		}
@@ -90,7 +105,8 @@ func (a *attention) check(t *testing.T, what string, i int, got []float32) {
 	}
 	for e := range a.d {
 		var want, size float64
-		for j, p := range scores {
+		for j := a.first; j < a.n; j++ {
+			p := scores[j]
 			want += p / sum * float64(a.values32[j*a.d+e])
 			size += p / sum * math.Abs(float64(a.values32[j*a.d+e]))
 		}
@@ -112,8 +128,8 @@ func TestAttention(t *testing.T) {
 		regions := [2]*guard.Region{guard.New(t, 4*BlockKeys*256), guard.New(t, 4*BlockKeys*256)}
 		for _, d := range []int{1, 8, 16, 24, 32, 40, 64, 80, 96, 100, 128, 256} {
 			for _, n := range []int{1, 2, 3, 4, 5, 31, 32, 33, 64, 100} {
-				a := newAttention(r, 1+r.IntN(8), d, n)
-				what := fmt.Sprintf("d=%d n=%d queries=%d", d, n, a.queries)
+				a := newAttention(r, 1+r.IntN(30), d, n)
+				what := fmt.Sprintf("d=%d keys=[%d, %d) queries=%d", d, a.first, n, a.queries)
 				want := a.run(s, 0, a.queries, false, &regions)
 				mustSame(t, what+" float16", a.run(s, 0, a.queries, true, &regions), want)
 				for i := range a.queries {
@@ -132,7 +148,7 @@ func TestWiden(t *testing.T) {
 		for _, n := range []int{1, 7, BlockKeys} {
 			a := newAttention(newRand(t), 1, 24, n)
 			k, v := s.Widen(NewQueries(1, a.d), a.keys, a.values, n)
-			mustSame(t, "keys", k[:n*a.d], a.keys32[:n*a.d])
+			mustSame(t, "keys", k, a.keys32)
 			mustSame(t, "values", v[:n*a.d], a.values32[:n*a.d])
 		}
 	})
@@ -141,7 +157,7 @@ func TestWiden(t *testing.T) {
 // TestFoldScores compares the weights of each set with portable Go's, bit for
 // bit, for scores of all sizes and kinds.
 func TestFoldScores(t *testing.T) {
-	const d, queries = 8, 5
+	const d, queries = 16, 5
 	kinds := []float32{0, 1, -1, 100, -100, 1e30, -1e30, float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN())}
 	eachSet(t, func(t *testing.T, s *Set) {
 		r := newRand(t)
@@ -158,13 +174,14 @@ func TestFoldScores(t *testing.T) {
 			for range 1 + r.IntN(4) {
 				n := 1 + r.IntN(BlockKeys)
 				for j := range n {
-					unit[j*d] = float32(r.NormFloat64())
+					unit[j] = float32(r.NormFloat64())
 					if r.IntN(20) == 0 {
-						unit[j*d] = kinds[r.IntN(len(kinds))]
+						unit[j] = kinds[r.IntN(len(kinds))]
 					}
 				}
-				s.AttendF32(qs, 0, queries, unit, values, n)
-				genericSet.AttendF32(want, 0, queries, unit, values, n)
+				from := max(0, r.IntN(2*n)-n)
+				s.AttendF32(qs, 0, queries, unit, values, from, n)
+				genericSet.AttendF32(want, 0, queries, unit, values, from, n)
 			}
 			mustSame(t, "tops", qs.tops, want.tops)
 			mustSame(t, "sums", qs.sums, want.sums)

@@ -349,6 +349,131 @@ func siluGateAVX512(a *vecArgs)
 //go:noescape
 func geluGateAVX512(a *vecArgs)
 
+// scoresF32x1AVX512 multiplies 1 queries with the block's keys of F32.
+//
+//go:noescape
+func scoresF32x1AVX512(a *attendArgs)
+
+// scoresF32x2AVX512 multiplies 2 queries with the block's keys of F32.
+//
+//go:noescape
+func scoresF32x2AVX512(a *attendArgs)
+
+// scoresF32x3AVX512 multiplies 3 queries with the block's keys of F32.
+//
+//go:noescape
+func scoresF32x3AVX512(a *attendArgs)
+
+// scoresF32x4AVX512 multiplies 4 queries with the block's keys of F32.
+//
+//go:noescape
+func scoresF32x4AVX512(a *attendArgs)
+
+// scoresF32x6AVX512 multiplies 6 queries with the block's keys of F32.
+//
+//go:noescape
+func scoresF32x6AVX512(a *attendArgs)
+
+// scoresF32x8AVX512 multiplies 8 queries with the block's keys of F32.
+//
+//go:noescape
+func scoresF32x8AVX512(a *attendArgs)
+
+// scoresF32x12AVX512 multiplies 12 queries with the block's keys of F32.
+//
+//go:noescape
+func scoresF32x12AVX512(a *attendArgs)
+
+// scoresF16x1AVX512 multiplies 1 queries with the block's keys of F16.
+//
+//go:noescape
+func scoresF16x1AVX512(a *attendArgs)
+
+// scoresF16x2AVX512 multiplies 2 queries with the block's keys of F16.
+//
+//go:noescape
+func scoresF16x2AVX512(a *attendArgs)
+
+// scoresF16x3AVX512 multiplies 3 queries with the block's keys of F16.
+//
+//go:noescape
+func scoresF16x3AVX512(a *attendArgs)
+
+// scoresF16x4AVX512 multiplies 4 queries with the block's keys of F16.
+//
+//go:noescape
+func scoresF16x4AVX512(a *attendArgs)
+
+// scoresF16x6AVX512 multiplies 6 queries with the block's keys of F16.
+//
+//go:noescape
+func scoresF16x6AVX512(a *attendArgs)
+
+// scoresF16x8AVX512 multiplies 8 queries with the block's keys of F16.
+//
+//go:noescape
+func scoresF16x8AVX512(a *attendArgs)
+
+// scoresF16x12AVX512 multiplies 12 queries with the block's keys of F16.
+//
+//go:noescape
+func scoresF16x12AVX512(a *attendArgs)
+
+// softmaxAVX512 turns the block's scores into weights.
+//
+//go:noescape
+func softmaxAVX512(a *attendArgs)
+
+// weighF32x1AVX512 adds the block's weighted values of F32 to the sums of 1 queries.
+//
+//go:noescape
+func weighF32x1AVX512(a *attendArgs)
+
+// weighF32x2AVX512 adds the block's weighted values of F32 to the sums of 2 queries.
+//
+//go:noescape
+func weighF32x2AVX512(a *attendArgs)
+
+// weighF32x3AVX512 adds the block's weighted values of F32 to the sums of 3 queries.
+//
+//go:noescape
+func weighF32x3AVX512(a *attendArgs)
+
+// weighF32x4AVX512 adds the block's weighted values of F32 to the sums of 4 queries.
+//
+//go:noescape
+func weighF32x4AVX512(a *attendArgs)
+
+// weighF32x6AVX512 adds the block's weighted values of F32 to the sums of 6 queries.
+//
+//go:noescape
+func weighF32x6AVX512(a *attendArgs)
+
+// weighF16x1AVX512 adds the block's weighted values of F16 to the sums of 1 queries.
+//
+//go:noescape
+func weighF16x1AVX512(a *attendArgs)
+
+// weighF16x2AVX512 adds the block's weighted values of F16 to the sums of 2 queries.
+//
+//go:noescape
+func weighF16x2AVX512(a *attendArgs)
+
+// weighF16x3AVX512 adds the block's weighted values of F16 to the sums of 3 queries.
+//
+//go:noescape
+func weighF16x3AVX512(a *attendArgs)
+
+// weighF16x4AVX512 adds the block's weighted values of F16 to the sums of 4 queries.
+//
+//go:noescape
+func weighF16x4AVX512(a *attendArgs)
+
+// weighF16x6AVX512 adds the block's weighted values of F16 to the sums of 6 queries.
+//
+//go:noescape
+func weighF16x6AVX512(a *attendArgs)
+
 // dotF32r8t1AVX512 multiplies groups of 8 rows of F32 with 1 tokens.
 //
 //go:noescape

@@ -103,23 +103,25 @@ func TestDequantize(t *testing.T) {
 	})
 }
 
-// TestVectorSetsAgree compares what the assembly sets compute in the same
-// order: all but the float products, whose lanes are as many as a vector has.
+// TestVectorSetsAgree compares what the assembly sets compute in the same order,
+// down to one FMA: all but the float products, whose lanes are as many as a vector
+// has.
 func TestVectorSetsAgree(t *testing.T) {
 	sets := Sets()[1:]
 	if len(sets) < 2 {
 		t.Skipf("needs two vector sets, has %v without %v", sets, Missing())
 	}
-	const n, d = 8, 80
+	const n, d = BlockKeys, 80
 	r := newRand(t)
 	x, qs := normals(r, 2*d), NewQueries(1, d)
-	values := make([]uint16, n*d)
+	keys, values := make([]uint16, n*d), make([]uint16, n*d)
+	sets[0].ToF16(keys, normals(r, n*d))
 	sets[0].ToF16(values, normals(r, n*d))
 	var want []float32
 	for i, s := range sets {
 		got := make([]float32, 2*d)
 		s.Begin(qs, 0, x[:d], 1)
-		s.AttendF16(qs, 0, 1, values, values, n)
+		s.AttendF16(qs, 0, 1, keys, values, 3, n)
 		s.End(qs, 0, got[:d])
 		s.RMSNorm(got[d:], x[:d], x[d:], 1e-5)
 		if i == 0 {

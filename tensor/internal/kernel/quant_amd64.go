@@ -23,6 +23,9 @@ type archScratch struct {
 	dot dotArgs
 }
 
+// archQueries is the same for attention.
+type archQueries struct{ attend attendArgs }
+
 // quantKernels are the products of one quantised format. Kernels take whole
 // groups of 16 rows; those in direct and tile are indexed by their number of
 // tokens.

@@ -21,8 +21,8 @@ type kernels interface {
 	mulQ(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, stride int, sc *Scratch)
 	mulF(f Format, w []byte, k, lo, hi int, x []float32, tokens int, out []float32, stride int, sc *Scratch)
 	dequantize(f Format, dst []float32, src []byte)
-	attendF32(qs *Queries, lo, hi int, keys, values []float32, n int)
-	attendF16(qs *Queries, lo, hi int, keys, values []uint16, n int)
+	attendF32(qs *Queries, lo, hi int, keys, values []float32, from, to int)
+	attendF16(qs *Queries, lo, hi int, keys, values []uint16, from, to int)
 	toF16(dst []uint16, src []float32)
 	fromF16(dst []float32, src []uint16)
 	sumSquares(x []float32) float32

@@ -85,13 +85,13 @@ func TestMismatch(t *testing.T) {
 			"unknown format":    func() { s.Dequantize(9, f[:32], w[:34]) },
 			"Acts":              func() { NewActs(1, 33) },
 			"Scratch":           func() { NewScratch(31) },
-			"attention keys":    func() { s.AttendF16(NewQueries(1, 64), 0, 1, h[:64], h, 1) },
-			"attention values":  func() { s.AttendF32(NewQueries(1, 32), 0, 1, f, f[:31], 1) },
-			"attention block":   func() { s.AttendF32(NewQueries(1, 1), 0, 1, f, f, BlockKeys+1) },
-			"attention queries": func() { s.AttendF32(NewQueries(1, 8), 0, 2, f, f, 1) },
+			"attention keys":    func() { s.AttendF16(NewQueries(1, 1), 0, 1, h[:31], h, 0, 1) },
+			"attention values":  func() { s.AttendF32(NewQueries(1, 2), 0, 1, f, f[:1], 0, 1) },
+			"attention block":   func() { s.AttendF32(NewQueries(1, 1), 0, 1, f, f, 0, BlockKeys+1) },
+			"attention queries": func() { s.AttendF32(NewQueries(1, 1), 0, 2, f, f, 0, 1) },
 			"query":             func() { s.Begin(NewQueries(1, 8), 0, f[:7], 1) },
 			"result":            func() { s.End(NewQueries(1, 8), 0, f[:9]) },
-			"widen":             func() { s.Widen(NewQueries(1, 64), h[:64], h, 1) },
+			"widen":             func() { s.Widen(NewQueries(1, 1), h[:31], h, 1) },
 			"ToF16":             func() { s.ToF16(h[:3], f[:4]) },
 			"FromF16":           func() { s.FromF16(f[:3], h[:4]) },
 			"RMSNorm":           func() { s.RMSNorm(f[:3], f[:3], f[:4], 0) },
@@ -118,6 +118,7 @@ func TestAllocs(t *testing.T) {
 	const k, rows, n = 256, 20, 18
 	x, out, acc, qs := make([]float32, n*k), make([]float32, n*rows), make([]float32, k), NewQueries(1, k)
 	h := make([]uint16, n*k)
+	xk, hk := make([]float32, BlockKeys*k), make([]uint16, BlockKeys*k)
 	sc := NewScratch(k)
 	w := make([]byte, rows*F32.RowBytes(k))
 	one, many := NewActs(1, k), NewActs(n, k)
@@ -134,8 +135,8 @@ func TestAllocs(t *testing.T) {
 			many.Reset(n, k)
 			s.Quantize(many, x, 0, n)
 			s.Begin(qs, 0, acc, 1)
-			s.AttendF16(qs, 0, 1, h, h, n-2)
-			s.AttendF32(qs, 0, 1, x, x, n-2)
+			s.AttendF16(qs, 0, 1, hk, h, 0, n-2)
+			s.AttendF32(qs, 0, 1, xk, x, 1, n-2)
 			s.End(qs, 0, acc)
 			s.ToF16(h, x)
 			s.FromF16(x, h)

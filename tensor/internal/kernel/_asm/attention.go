@@ -14,73 +14,83 @@ const (
 	oneBits   = 0x3f800000
 )
 
-// attention generates the three passes over a block of keys and values: for up
-// to three queries at once, as that is what 16 registers hold.
+// attention generates the three passes over a block of keys and values, for so many
+// queries at once as the registers hold.
 func attention() {
 	for _, f := range []string{"F32", "F16"} {
-		for n := 1; n <= 3; n++ {
-			scores(f, n)
+		for _, n := range []int{1, 2, 3} {
+			wide8.scores(f, n)
 		}
 	}
 	softmax()
 	for _, f := range []string{"F32", "F16"} {
-		for n := 1; n <= 3; n++ {
-			weigh(f, n)
+		for _, n := range []int{1, 2, 3} {
+			wide8.weigh(f, n, []int{8, 6, 4}[n-1])
 		}
 	}
 }
 
-// scores generates the products of nq queries with groups of four keys. A
-// product has 8 lanes, which are added up at the end: i and i+2, i and i+1,
-// then the halves.
-func scores(f string, nq int) {
-	function(fmt.Sprintf("scores%sx%dAVX2", f, nq), "attendArgs",
+func attention16() {
+	for _, f := range []string{"F32", "F16"} {
+		for _, n := range []int{1, 2, 3, 4, 6, 8, 12} {
+			wide16.scores(f, n)
+		}
+	}
+	softmax16()
+	for _, f := range []string{"F32", "F16"} {
+		for _, n := range []int{1, 2, 3, 4, 6} {
+			wide16.weigh(f, n, 4)
+		}
+	}
+}
+
+// scores generates the products of nq queries with a block's keys, which are the
+// lanes: one FMA for each element after the other.
+func (w width) scores(f string, nq int) {
+	function(fmt.Sprintf("scores%sx%d%s", f, nq, w.suffix), "attendArgs",
 		fmt.Sprintf("multiplies %d queries with the block's keys of %s.", nq, f))
 	o := args()
-	query, row := rowBytes(o, "F32"), rowBytes(o, f)
-	keys, out, groups := o.load("keys"), o.load("scores"), o.load("n")
-	c.ADDQ(op.U8(3), groups)
-	c.SHRQ(op.U8(2), groups)
-	r, d := newStrided(keys, row, 4), c.GP64()
-
-	c.Label("group")
-	o = args()
-	x := newStrided(o.load("q"), query, nq)
-	c.MOVQ(o.at("d"), d)
+	x := newStrided(o.load("q"), rowBytes(o, "F32"), nq)
+	keys, out, d := o.load("keys"), o.load("scores"), o.load("d")
 	acc := make([][]vec, nq)
 	for i := range acc {
-		acc[i] = ymms(4)
+		acc[i] = w.vecs(blockKeys / w.lanes)
 		for _, a := range acc[i] {
-			c.VXORPS(a, a, a)
+			w.zero(a)
 		}
 	}
+	const unroll = 4
 	c.Label("elements")
-	xs := ymms(nq)
-	for i := range xs {
-		c.VMOVUPS(x.at(i, 0), xs[i])
-	}
-	for j := range 4 {
-		k := c.YMM()
-		wide8.fetch(f, r.at(j, 0), 0, k)
-		for i := range xs {
-			c.VFMADD231PS(k, xs[i], acc[i][j])
+	for e := range unroll {
+		var xs []vec
+		if w.lanes == 8 {
+			xs = ymms(nq)
+			for i := range xs {
+				c.VBROADCASTSS(x.at(i, 4*e), xs[i])
+			}
+		}
+		row := at(keys, e*blockKeys*elementBytes(f))
+		for j := range acc[0] {
+			k := w.vec()
+			w.fetch(f, row, j, k)
+			for i := range acc {
+				if xs != nil {
+					c.VFMADD231PS(k, xs[i], acc[i][j])
+				} else {
+					c.VFMADD231PS_BCST(x.at(i, 4*e), k, acc[i][j])
+				}
+			}
 		}
 	}
-	r.advance(8 * elementBytes(f))
-	x.advance(32)
-	c.SUBQ(op.U8(8), d)
+	c.ADDQ(op.I32(unroll*blockKeys*elementBytes(f)), keys)
+	x.advance(4 * unroll)
+	c.SUBQ(op.U8(unroll), d)
 	c.JNZ(op.LabelRef("elements"))
-	for i, a := range acc {
-		c.VMOVUPS(wide8.sumFour(a), at(out, scoreRow*i))
+	for i := range acc {
+		for j, a := range acc[i] {
+			c.VMOVUPS(a, at(out, scoreRow*i+w.bytes()*j))
+		}
 	}
-	c.ADDQ(op.U8(16), out)
-	// The keys lie one after the other: the first one's end is the second's start.
-	for range 3 {
-		c.ADDQ(row, keys)
-	}
-	r.spread()
-	c.DECQ(groups)
-	c.JNZ(op.LabelRef("group"))
 	leave()
 }
 
@@ -176,18 +186,18 @@ func horizontal(v vec) vec {
 }
 
 // weigh generates acc = acc*factor + sum over j of weight[j]*values[j], j
-// ascending, one FMA an element, for nq queries: for as many elements at once
-// as the registers hold.
-func weigh(f string, nq int) {
-	function(fmt.Sprintf("weigh%sx%dAVX2", f, nq), "attendArgs",
+// ascending, one FMA an element, for nq queries: for most vectors of elements at
+// once, then for one.
+func (w width) weigh(f string, nq, most int) {
+	function(fmt.Sprintf("weigh%sx%d%s", f, nq, w.suffix), "attendArgs",
 		fmt.Sprintf("adds the block's weighted values of %s to the sums of %d queries.", f, nq))
 	o := args()
 	values, acc, left := o.load("values"), o.load("acc"), o.load("d")
 	query, row := rowBytes(o, "F32"), rowBytes(o, f)
-	for _, m := range []int{[]int{8, 6, 4}[nq-1], 1} {
+	for _, m := range []int{most, 1} {
 		label := fmt.Sprintf("chunk%d", m)
 		c.Label(label)
-		c.CMPQ(left, op.I32(8*m))
+		c.CMPQ(left, op.I32(w.lanes*m))
 		c.JLT(op.LabelRef("after" + label))
 		o = args()
 		p, count, factors, from := o.load("scores"), o.load("n"), o.load("factors"), c.GP64()
@@ -195,23 +205,23 @@ func weigh(f string, nq int) {
 		c.MOVQ(values, from)
 		sums := make([][]vec, nq)
 		for i := range sums {
-			sums[i] = ymms(m)
-			factor := c.YMM()
+			sums[i] = w.vecs(m)
+			factor := w.vec()
 			c.VBROADCASTSS(at(factors, 4*i), factor)
 			for e, s := range sums[i] {
-				c.VMULPS(to.at(i, 32*e), factor, s)
+				c.VMULPS(to.at(i, w.bytes()*e), factor, s)
 			}
 		}
 		c.Label("value" + label)
-		w := ymms(nq)
-		for i := range w {
-			c.VBROADCASTSS(at(p, scoreRow*i), w[i])
+		weights := w.vecs(nq)
+		for i := range weights {
+			c.VBROADCASTSS(at(p, scoreRow*i), weights[i])
 		}
 		for e := range m {
-			v := c.YMM()
-			wide8.fetch(f, at(from, 0), e, v)
-			for i := range w {
-				c.VFMADD231PS(v, w[i], sums[i][e])
+			v := w.vec()
+			w.fetch(f, at(from, 0), e, v)
+			for i := range weights {
+				c.VFMADD231PS(v, weights[i], sums[i][e])
 			}
 		}
 		c.ADDQ(op.U8(4), p)
@@ -220,12 +230,12 @@ func weigh(f string, nq int) {
 		c.JNZ(op.LabelRef("value" + label))
 		for i := range sums {
 			for e, s := range sums[i] {
-				c.VMOVUPS(s, to.at(i, 32*e))
+				c.VMOVUPS(s, to.at(i, w.bytes()*e))
 			}
 		}
-		c.ADDQ(op.I32(8*m*elementBytes(f)), values)
-		c.ADDQ(op.I32(32*m), acc)
-		c.SUBQ(op.I32(8*m), left)
+		c.ADDQ(op.I32(w.lanes*m*elementBytes(f)), values)
+		c.ADDQ(op.I32(w.bytes()*m), acc)
+		c.SUBQ(op.I32(w.lanes*m), left)
 		c.JMP(op.LabelRef(label))
 		c.Label("after" + label)
 	}

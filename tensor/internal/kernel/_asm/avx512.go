@@ -22,6 +22,7 @@ func avx512() {
 	}
 	quantizeAVX512()
 	gates()
+	attention16()
 	for _, f := range []string{"F32", "F16"} {
 		dot(wide16, f, 8, 1)
 		dot(wide16, f, 1, 1)
