@@ -61,8 +61,8 @@ func scatter[T float32 | uint16](dst, src []T, step int) {
 }
 
 // tileQueries is how many queries meet a block of keys before the next block
-// comes: so many that widening it costs little, so few that all stay in the
-// first cache. A tile is some consecutive tokens of one sequence, with those of
+// comes: so many that its elements are widened for several at once, so few that all
+// stay in the first cache. A tile is some consecutive tokens of one sequence, with those of
 // their query heads that share a key head.
 const tileQueries = 24
 
@@ -171,15 +171,6 @@ func (t *attentionTask) block(qs *kernel.Queries, page int32, start, from, to, k
 	v := k + kv.blockHeads()
 	keysEnd, valuesEnd := k+PageTokens*dim, v+PageTokens*dim
 
-	var keys, values []float32
-	half := kv.F16 != nil && to-from == 1
-	switch {
-	case kv.F16 == nil:
-		keys, values = kv.F32[k:keysEnd], kv.F32[v:valuesEnd]
-	case !half:
-		_, end := t.seen(to-1, start)
-		keys, values = set.Widen(qs, kv.F16[k:keysEnd], kv.F16[v:valuesEnd], end)
-	}
 	for i := from; i < to; {
 		lo, hi := t.seen(i, start)
 		j := i + 1
@@ -188,10 +179,10 @@ func (t *attentionTask) block(qs *kernel.Queries, page int32, start, from, to, k
 				break
 			}
 		}
-		if a, b := (i-from)*n, (j-from)*n; half {
+		if a, b := (i-from)*n, (j-from)*n; kv.F16 != nil {
 			set.AttendF16(qs, a, b, kv.F16[k:keysEnd], kv.F16[v:valuesEnd], lo, hi)
 		} else {
-			set.AttendF32(qs, a, b, keys, values, lo, hi)
+			set.AttendF32(qs, a, b, kv.F32[k:keysEnd], kv.F32[v:valuesEnd], lo, hi)
 		}
 		i = j
 	}

@@ -24,7 +24,7 @@ type Queries struct {
 	sums    []float32 // [query] of weights
 	factors []float32 // [query] what a higher top makes of the sums before
 	ones    []float32 // [d]
-	keys    []float32 // a block, widened
+	keys    []float32 // a block, widened by portable Go
 	values  []float32
 	arch    archQueries // operands of assembly
 }
@@ -83,15 +83,6 @@ func (s *Set) AttendF16(qs *Queries, lo, hi int, keys, values []uint16, from, to
 	if lo < hi && from < to {
 		s.impl.attendF16(qs, lo, hi, keys, values, from, to)
 	}
-}
-
-// Widen makes float32 of a block's keys and of its first n values, for several
-// calls of AttendF32: the bits are those of AttendF16.
-func (s *Set) Widen(qs *Queries, keys, values []uint16, n int) (k, v []float32) {
-	checkBlock(qs, 0, 0, len(keys), len(values), 0, n)
-	s.impl.fromF16(qs.keys, keys[:BlockKeys*qs.d])
-	s.impl.fromF16(qs.values[:n*qs.d], values[:n*qs.d])
-	return qs.keys, qs.values
 }
 
 func checkBlock(qs *Queries, lo, hi, keys, values, from, to int) {

@@ -142,18 +142,6 @@ func TestAttention(t *testing.T) {
 	})
 }
 
-// TestWiden holds the widened block to the float16 one.
-func TestWiden(t *testing.T) {
-	eachSet(t, func(t *testing.T, s *Set) {
-		for _, n := range []int{1, 7, BlockKeys} {
-			a := newAttention(newRand(t), 1, 24, n)
-			k, v := s.Widen(NewQueries(1, a.d), a.keys, a.values, n)
-			mustSame(t, "keys", k, a.keys32)
-			mustSame(t, "values", v[:n*a.d], a.values32[:n*a.d])
-		}
-	})
-}
-
 // TestFoldScores compares the weights of each set with portable Go's, bit for
 // bit, for scores of all sizes and kinds.
 func TestFoldScores(t *testing.T) {

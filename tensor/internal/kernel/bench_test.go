@@ -90,12 +90,7 @@ func BenchmarkAttention(b *testing.B) {
 					s.Begin(qs, i, q, 0.125)
 				}
 				for range blocks {
-					if n == 3 {
-						s.AttendF16(qs, 0, n, keys, values, 0, BlockKeys)
-						continue
-					}
-					k, v := s.Widen(qs, keys, values, BlockKeys)
-					s.AttendF32(qs, 0, n, k, v, 0, BlockKeys)
+					s.AttendF16(qs, 0, n, keys, values, 0, BlockKeys)
 				}
 			}
 			b.ReportMetric(4*float64(n*d*blocks*BlockKeys)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")

@@ -91,7 +91,6 @@ func TestMismatch(t *testing.T) {
 			"attention queries": func() { s.AttendF32(NewQueries(1, 1), 0, 2, f, f, 0, 1) },
 			"query":             func() { s.Begin(NewQueries(1, 8), 0, f[:7], 1) },
 			"result":            func() { s.End(NewQueries(1, 8), 0, f[:9]) },
-			"widen":             func() { s.Widen(NewQueries(1, 1), h[:31], h, 1) },
 			"ToF16":             func() { s.ToF16(h[:3], f[:4]) },
 			"FromF16":           func() { s.FromF16(f[:3], h[:4]) },
 			"RMSNorm":           func() { s.RMSNorm(f[:3], f[:3], f[:4], 0) },
