@@ -221,7 +221,8 @@ func (f quant) advance(t tokens) {
 }
 
 // multiply adds a block's products with each token to acc. Two tokens are
-// interleaved: one leaves the multipliers waiting, four bring nothing.
+// interleaved, each with two sums: less leaves the multipliers waiting, more brings
+// nothing.
 func (f quant) multiply(t tokens, w []vec, d, m, zero vec, acc []vec) {
 	sums, scales := zmms(2), zmms(2)
 	for first := 0; first < t.n; first += 2 {
@@ -235,10 +236,18 @@ func (f quant) multiply(t tokens, w []vec, d, m, zero vec, acc []vec) {
 				c.VPBROADCASTD(at(t.fix, 4*(first+i)), s)
 			}
 		}
-		for j := range w {
-			for i, s := range sums {
-				c.VPDPBUSD_BCST(at(t.q, 32*(first+i)+4*j), w[j], s)
+		others := zmms(len(sums))
+		for _, s := range others {
+			c.VMOVDQA64(zero, s)
+		}
+		for j := 0; j < len(w); j += 2 {
+			for i := range sums {
+				c.VPDPBUSD_BCST(at(t.q, 32*(first+i)+4*j), w[j], sums[i])
+				c.VPDPBUSD_BCST(at(t.q, 32*(first+i)+4*j+4), w[j+1], others[i])
 			}
+		}
+		for i, s := range sums {
+			c.VPADDD(others[i], s, s)
 		}
 		for i := range sums {
 			c.VMULPS_BCST(at(t.scales, 4*(first+i)), d, scales[i])
