@@ -130,10 +130,12 @@ type prepareTask struct {
 }
 
 func (t *prepareTask) Do(_, lo, hi int) {
+	if t.in.make == nil {
+		t.c.set.Quantize(t.c.acts, t.in.x, lo, hi)
+		return
+	}
 	for i := lo; i < hi; i++ {
-		if t.in.make != nil {
-			t.in.make(t, i)
-		}
+		t.in.make(t, i)
 		if t.quantise {
 			t.c.set.Quantize(t.c.acts, t.in.x, i, i+1)
 		}
