@@ -1,5 +1,7 @@
 package tensor
 
+import "github.com/dunlin-go/dunlin/tensor/internal/kernel"
+
 // Input is the input of one or several products. What it is made from, a norm or
 // a gate, and its quantisation, where a weight asks for that, are computed token
 // by token in one pass when the first product needs them.
@@ -119,7 +121,11 @@ func (c *Compute) prepare(in *Input, integer bool) {
 		c.acts.Reset(in.tokens, in.cols)
 	}
 	c.inputs = prepareTask{c: c, in: in, quantise: integer}
-	c.step.Do(&c.inputs, in.tokens, tokenGrain)
+	grain := tokenGrain
+	if in.make == nil || in.tokens >= 2*kernel.TileTokens {
+		grain = kernel.TileTokens // the scales of a tile's tokens share cache lines
+	}
+	c.step.Do(&c.inputs, in.tokens, grain)
 	in.make, in.quantised = nil, in.quantised || integer
 }
 

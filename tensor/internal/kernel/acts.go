@@ -6,9 +6,9 @@ import (
 	"unsafe"
 )
 
-// tileTokens is the number of tokens in a tile of activations: what the widest
+// TileTokens is the number of tokens in a tile of activations: what the widest
 // kernel holds accumulators for at once.
-const tileTokens = 16
+const TileTokens = 16
 
 // Acts are the activations of a batch of tokens, quantised to int8 in blocks of
 // 32, as [Set.MulQ] reads them. A block has the numbers q = 127x / max|x| rounded
@@ -75,8 +75,8 @@ func (a *Acts) K() int { return a.k }
 // the whole of a (block b of the tile's token i is first + b*n + i), and the
 // number n of tokens in the tile.
 func (a *Acts) tile(t int) (first, n int) {
-	t0 := t / tileTokens * tileTokens
-	return t0 * (a.k / BlockLen), min(tileTokens, a.tokens-t0)
+	t0 := t / TileTokens * TileTokens
+	return t0 * (a.k / BlockLen), min(TileTokens, a.tokens-t0)
 }
 
 // alignment is a cache line, and the width of the widest vector.

@@ -10,7 +10,7 @@ import "unsafe"
 type avx2 struct{ generic }
 
 // tilesAVX2 are the kernels that multiply panels of each kind.
-var tilesAVX2 = map[kind][tileTokens + 1]func(*mulArgs){
+var tilesAVX2 = map[kind][TileTokens + 1]func(*mulArgs){
 	nibbles: {1: tileQ41x1AVX2, tileQ41x2AVX2, tileQ41x3AVX2, tileQ41x4AVX2},
 	wide:    {1: tileWidex1AVX2, tileWidex2AVX2, tileWidex3AVX2, tileWidex4AVX2},
 	signed:  {1: tileQ80x1AVX2, tileQ80x2AVX2, tileQ80x3AVX2, tileQ80x4AVX2},
@@ -100,7 +100,7 @@ func (avx2) quantize(a *Acts, x []float32, lo, hi int) {
 // one by one, as reading back a copy would wait for their stores.
 func (p *quantArgs) set(a *Acts, x []float32, t, b, blocks int) {
 	first, n := a.tile(t)
-	at, i := first+b*n, t%tileTokens
+	at, i := first+b*n, t%TileTokens
 	p.x, p.blocks = ptr(x[t*a.k+b*BlockLen:]), blocks
 	p.q, p.scales, p.fix = ptr(a.q[(at+i)*BlockLen:]), ptr(a.scales[2*at+i:]), ptr(a.fix[at+i:])
 	p.qStep, p.sStep, p.fixStep, p.offset = BlockLen*n, 8*n, 4*n, 4*n

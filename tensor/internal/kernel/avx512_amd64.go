@@ -13,15 +13,15 @@ var quantAVX512 = func() [formats]quantKernels {
 	all := quantAVX2
 	for f := range all {
 		if k := layouts[f].kind; k == nibbles || k == wide {
-			all[f].tile, all[f].tokens = tilesQ41AVX512, tileTokens
+			all[f].tile, all[f].tokens = tilesQ41AVX512, TileTokens
 		}
 	}
-	all[Q8_0] = quantKernels{direct: fusedQ80AVX512, unpack: []func(*mulArgs){unpackQ80AVX512}, tile: tilesQ80AVX512, tokens: tileTokens}
-	all[Q4_1] = quantKernels{direct: fusedQ41AVX512, unpack: []func(*mulArgs){unpackQ41AVX512}, tile: tilesQ41AVX512, tokens: tileTokens}
+	all[Q8_0] = quantKernels{direct: fusedQ80AVX512, unpack: []func(*mulArgs){unpackQ80AVX512}, tile: tilesQ80AVX512, tokens: TileTokens}
+	all[Q4_1] = quantKernels{direct: fusedQ41AVX512, unpack: []func(*mulArgs){unpackQ41AVX512}, tile: tilesQ41AVX512, tokens: TileTokens}
 	return all
 }()
 
-var fusedQ80AVX512 = [tileTokens + 1]func(*mulArgs){
+var fusedQ80AVX512 = [TileTokens + 1]func(*mulArgs){
 	1: streamQ80AVX512,
 	fusedQ80x2AVX512, fusedQ80x3AVX512, fusedQ80x4AVX512, fusedQ80x5AVX512,
 	fusedQ80x6AVX512, fusedQ80x7AVX512, fusedQ80x8AVX512, fusedQ80x9AVX512,
@@ -29,14 +29,14 @@ var fusedQ80AVX512 = [tileTokens + 1]func(*mulArgs){
 	fusedQ80x14AVX512, fusedQ80x15AVX512, fusedQ80x16AVX512,
 }
 
-var tilesQ80AVX512 = [tileTokens + 1]func(*mulArgs){
+var tilesQ80AVX512 = [TileTokens + 1]func(*mulArgs){
 	1: tileQ80x1AVX512, tileQ80x2AVX512, tileQ80x3AVX512, tileQ80x4AVX512,
 	tileQ80x5AVX512, tileQ80x6AVX512, tileQ80x7AVX512, tileQ80x8AVX512,
 	tileQ80x9AVX512, tileQ80x10AVX512, tileQ80x11AVX512, tileQ80x12AVX512,
 	tileQ80x13AVX512, tileQ80x14AVX512, tileQ80x15AVX512, tileQ80x16AVX512,
 }
 
-var fusedQ41AVX512 = [tileTokens + 1]func(*mulArgs){
+var fusedQ41AVX512 = [TileTokens + 1]func(*mulArgs){
 	1: streamQ41AVX512,
 	fusedQ41x2AVX512, fusedQ41x3AVX512, fusedQ41x4AVX512, fusedQ41x5AVX512,
 	fusedQ41x6AVX512, fusedQ41x7AVX512, fusedQ41x8AVX512, fusedQ41x9AVX512,
@@ -44,7 +44,7 @@ var fusedQ41AVX512 = [tileTokens + 1]func(*mulArgs){
 	fusedQ41x14AVX512, fusedQ41x15AVX512, fusedQ41x16AVX512,
 }
 
-var tilesQ41AVX512 = [tileTokens + 1]func(*mulArgs){
+var tilesQ41AVX512 = [TileTokens + 1]func(*mulArgs){
 	1: tileQ41x1AVX512, tileQ41x2AVX512, tileQ41x3AVX512, tileQ41x4AVX512,
 	tileQ41x5AVX512, tileQ41x6AVX512, tileQ41x7AVX512, tileQ41x8AVX512,
 	tileQ41x9AVX512, tileQ41x10AVX512, tileQ41x11AVX512, tileQ41x12AVX512,

@@ -18,7 +18,7 @@ func (generic) quantize(a *Acts, x []float32, lo, hi int) {
 	blocks := a.k / BlockLen
 	for t := lo; t < hi; t++ {
 		first, n := a.tile(t)
-		i := t % tileTokens
+		i := t % TileTokens
 		for b := range blocks {
 			at := first + b*n
 			d, sum := quantizeBlock((*[BlockLen]int8)(a.q[(at+i)*BlockLen:]), (*[BlockLen]float32)(x[t*a.k+b*BlockLen:]))
@@ -69,14 +69,14 @@ func quantizeBlock(q *[BlockLen]int8, x *[BlockLen]float32) (d float32, sum int3
 func (generic) mulQ(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, stride int, _ *Scratch) {
 	row := f.RowBytes(k)
 	for r := lo; r < hi; r++ {
-		for t0 := 0; t0 < a.tokens; t0 += tileTokens {
+		for t0 := 0; t0 < a.tokens; t0 += TileTokens {
 			acc := mulTile(f, 0, w[r*row:(r+1)*row], a, t0)
 			for plane := 1; plane < layouts[f].planes; plane++ {
 				for i, v := range mulTile(f, plane, w[r*row:(r+1)*row], a, t0) {
 					acc[i] += v
 				}
 			}
-			for i := range min(tileTokens, a.tokens-t0) {
+			for i := range min(TileTokens, a.tokens-t0) {
 				out[(t0+i)*stride+r] = acc[i]
 			}
 		}
@@ -84,7 +84,7 @@ func (generic) mulQ(f Format, w []byte, k, lo, hi int, a *Acts, out []float32, s
 }
 
 // mulTile is the products of a plane of a row with the tokens of a tile.
-func mulTile(f Format, plane int, w []byte, a *Acts, t0 int) (acc [tileTokens]float32) {
+func mulTile(f Format, plane int, w []byte, a *Acts, t0 int) (acc [TileTokens]float32) {
 	l := &layouts[f]
 	var blocks [maxBlocks]block
 	first, n := a.tile(t0)

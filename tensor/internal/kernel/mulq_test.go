@@ -201,8 +201,8 @@ func TestMulQReference(t *testing.T) {
 					for i := range k {
 						first, tile := a.tile(tok)
 						at := first + i/BlockLen*tile
-						q := a.q[(at+tok%tileTokens)*BlockLen+i%BlockLen]
-						da := float64(a.scales[2*at+tok%tileTokens])
+						q := a.q[(at+tok%TileTokens)*BlockLen+i%BlockLen]
+						da := float64(a.scales[2*at+tok%TileTokens])
 						exact += float64(wide[row*k+i]) * float64(q) * da
 						// d*q and m may cancel in the weight, not in the product's terms.
 						size += sizes[i/BlockLen] * math.Abs(float64(q)) * da
@@ -330,7 +330,7 @@ func checkQuantised(t *testing.T, a *Acts, x []float32) {
 		for b := range a.k / BlockLen {
 			first, n := a.tile(tok)
 			at := first + b*n
-			i := tok % tileTokens
+			i := tok % TileTokens
 			d, s := float64(a.scales[2*at+i]), float64(a.scales[2*at+n+i])
 			var sum int32
 			var top, xq, qq float64

@@ -32,10 +32,10 @@ type archQueries struct{ attend attendArgs }
 type quantKernels struct {
 	// direct kernels take the rows as they lie, for batches so small that
 	// unpacking into registers for all tokens at once is best.
-	direct [tileTokens + 1]func(*mulArgs)
+	direct [TileTokens + 1]func(*mulArgs)
 	// unpack and tile take them by way of a panel, a few tokens at a time.
 	unpack []func(*mulArgs) // of each plane
-	tile   [tileTokens + 1]func(*mulArgs)
+	tile   [TileTokens + 1]func(*mulArgs)
 	tokens int // that tile goes up to
 }
 
@@ -54,7 +54,7 @@ func (kn *quantKernels) mul(f Format, w []byte, k, lo, hi int, a *Acts, out []fl
 	p := &sc.arch.mul
 	p.row, p.blocks = row, k/BlockLen
 	p.panel, p.acc = ptr(sc.panel), ptr(sc.tile[tileFloats:])
-	if a.tokens <= tileTokens && kn.direct[a.tokens] != nil {
+	if a.tokens <= TileTokens && kn.direct[a.tokens] != nil {
 		rest := hi - (hi-lo)%groupRows
 		p.stride = 4 * stride
 		kn.stream(p, w[lo*row:rest*row], a, out[lo:], sc)
@@ -114,8 +114,8 @@ func (kn *quantKernels) panel(f Format, p *mulArgs, w []byte, from, r, hi int, a
 	for plane := range kn.unpack {
 		kn.unpackRows(f, plane, p)
 		whole := r+groupRows <= hi && plane == 0
-		for t0 := 0; t0 < a.tokens; t0 += tileTokens {
-			n := min(tileTokens, a.tokens-t0)
+		for t0 := 0; t0 < a.tokens; t0 += TileTokens {
+			n := min(TileTokens, a.tokens-t0)
 			p.setTile(a, t0)
 			for i := 0; i < n; i += kn.tokens {
 				if i > 0 {

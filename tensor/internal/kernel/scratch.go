@@ -11,7 +11,7 @@ const (
 	// panelFloats is the size, in float32, of a block of unpacked rows: 16 rows
 	// of 32 bytes, 16 scales, 16 offsets. It also covers MulF's panelRows*32.
 	panelFloats = groupRows * (BlockLen/4 + 2)
-	tileFloats  = groupRows * tileTokens
+	tileFloats  = groupRows * TileTokens
 )
 
 // Scratch is the working memory of one worker in [Set.MulQ] and [Set.MulF]. It
