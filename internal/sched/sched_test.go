@@ -73,13 +73,7 @@ func (b *bench) compute(step []*Sequence) {
 
 func (b *bench) check() {
 	b.t.Helper()
-	var pages []*kvcache.Sequence
-	for _, r := range b.live {
-		if r.pages != nil {
-			pages = append(pages, r.pages)
-		}
-	}
-	if err := b.cache.Check(pages); err != nil {
+	if err := b.s.Check(); err != nil {
 		b.t.Fatal(err)
 	}
 }

@@ -308,3 +308,15 @@ func (s *Scheduler) Append(r *Sequence, id int32) {
 	r.Tokens = append(r.Tokens, id)
 	r.tenant.charge(1)
 }
+
+// Check reports the first thing that is wrong with the cache, for tests; see
+// [kvcache.Cache.Check]. All of its pages must be those of the scheduler's.
+func (s *Scheduler) Check() error {
+	var pages []*kvcache.Sequence
+	for _, r := range s.running {
+		if r.pages != nil {
+			pages = append(pages, r.pages)
+		}
+	}
+	return s.cache.Check(pages)
+}
