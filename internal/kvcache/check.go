@@ -64,7 +64,7 @@ func (c *Cache) checkTree(nodes int) error {
 		return fmt.Errorf("%d pages are in the list, the count is %d", len(position), c.kept)
 	}
 	seen, only := 0, 0
-	for p := int32(none); int(p) < len(c.records); p++ {
+	for p := none; int(p) < len(c.records); p++ {
 		if p != none && !c.records[p].inTree {
 			continue
 		}
