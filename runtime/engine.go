@@ -319,7 +319,7 @@ func (e *engine) sleep() {
 func owner(s *sched.Sequence) *sequence { return s.Owner.(*sequence) }
 
 // endStalled ends the streams that nobody has read for stallLimit while other
-// requests wait for their place, or for their pages.
+// requests wait for their place.
 func (e *engine) endStalled(now time.Time) {
 	if e.sched.Waiting() == 0 {
 		return
@@ -360,10 +360,9 @@ func (e *engine) gather(now time.Time) bool {
 		return ended
 	})
 	ended := ran - len(e.sched.Running())
-	for _, r := range e.sched.Running() {
-		owner(r).look(now)
-	}
+	e.look(now)
 	e.sched.Admit()
+	e.look(now) // at those that have a place again, too
 	e.mu.Lock()
 	e.waiting, e.occupied = e.sched.Waiting(), len(e.sched.Running())
 	e.turnover.add(ended, now)
@@ -410,7 +409,6 @@ func (e *engine) run() {
 	for _, s := range e.step {
 		if s.firstStep.IsZero() {
 			s.firstStep = e.began
-			e.counts.cached.Add(int64(s.Cached))
 		}
 		e.deliver(s, now)
 	}
@@ -514,6 +512,7 @@ func (e *engine) count() {
 	e.counts.pages.Store(int64(e.cache.Used()))
 	e.counts.kept.Store(int64(e.cache.Kept()))
 	e.counts.preempted.Store(e.sched.Preemptions())
+	e.counts.cached.Store(e.sched.Cached())
 }
 
 func (e *engine) stats() Stats {

@@ -246,6 +246,55 @@ func TestPriorityPasses(t *testing.T) {
 	}
 }
 
+// TestReadWhileDisplaced: an answer loses its place while its reader is behind;
+// the reader catches up before it has one again, and still gets all of it.
+func TestReadWhileDisplaced(t *testing.T) {
+	m := tiny(t, testmodel.Config{ContextLength: 2048}, runtime.WithMaxSequences(1))
+	start := func(priority int) *runtime.Stream {
+		s, err := m.Start(t.Context(), runtime.Request{Prompt: "hello", IgnoreEOS: true, MaxTokens: 200, Priority: priority})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	low := start(0)
+	waitFor(t, "the reader to be behind", func() bool { return m.Stats().CompletionTokens > 60 })
+	high := start(1)
+	if _, err := high.Recv(); err != nil { // now it has the place
+		t.Fatal(err)
+	}
+	var events [64]runtime.Event
+	read := 0
+	for {
+		n, err := low.Drain(events[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if read += n; n == 0 {
+			break
+		}
+	}
+	waitFor(t, "the other reader to be behind", func() bool { return m.Stats().CompletionTokens > 120 })
+	for _, err := range high.All() {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for ev, err := range low.All() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ev.Kind == runtime.EventFinish && ev.Usage.CompletionTokens != 200 {
+			t.Errorf("%+v", ev.Usage)
+		}
+		read++
+	}
+	if read != 201 { // and the finish
+		t.Errorf("%d events", read)
+	}
+}
+
 func TestSchedulingFieldsAreBounded(t *testing.T) {
 	m := tiny(t, testmodel.Config{})
 	long := strings.Repeat("x", 65)

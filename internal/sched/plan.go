@@ -74,7 +74,7 @@ func (s *Scheduler) adopt(r *Sequence) {
 		return
 	}
 	if n := r.pages.Adopt(r.Tokens[:min(r.From, len(r.Tokens))]); n > r.Done {
-		r.Cached += n - r.Done
+		s.found(r, n-r.Done)
 		r.Done = n
 	}
 }

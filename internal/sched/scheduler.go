@@ -63,7 +63,7 @@ type Scheduler struct {
 	prefills []*Sequence
 	order    []*Sequence
 
-	preemptions int64
+	preemptions, cached int64
 }
 
 // Sequence is one request's tokens and where they stand.
@@ -86,8 +86,7 @@ type Sequence struct {
 
 	// Done is the number of tokens whose keys and values are stored.
 	Done int
-	// Cached is how many tokens came from the cache before the first of its
-	// own was computed.
+	// Cached is how many of Tokens, as they were added, came from the cache.
 	Cached int
 	// Planned is how many tokens it has in the step, Rows how many of them, the
 	// last ones, are to have logits.
@@ -96,7 +95,8 @@ type Sequence struct {
 	tenant  *tenant
 	arrival uint64
 	pages   *kvcache.Sequence // nil while it waits, and after it was preempted
-	charged bool
+	charged bool              // for its prompt: it has run
+	anew    bool              // it computes what it has computed before
 	inStep  bool
 }
 
@@ -132,6 +132,10 @@ func (s *Scheduler) Running() []*Sequence { return s.running }
 
 // Preemptions counts how often a sequence had to give up its pages.
 func (s *Scheduler) Preemptions() int64 { return s.preemptions }
+
+// Cached counts the tokens that came from the cache, but for those of sequences
+// that were preempted.
+func (s *Scheduler) Cached() int64 { return s.cached }
 
 // Drop removes the sequences for which ended is true, and gives their pages back.
 func (s *Scheduler) Drop(ended func(*Sequence) bool) {
@@ -258,10 +262,16 @@ func (s *Scheduler) start(r *Sequence) bool {
 		return false
 	}
 	r.pages, r.Done = s.cache.Start(r.Salt, prefix, r.Limit)
-	if !r.charged {
-		r.Cached = r.Done
-	}
+	s.found(r, r.Done)
 	return true
+}
+
+// found counts tokens that came from the cache.
+func (s *Scheduler) found(r *Sequence, tokens int) {
+	if !r.anew {
+		r.Cached += tokens
+		s.cached += int64(tokens)
+	}
 }
 
 // demand is how many pages a sequence needs for what it knows and the next page
@@ -292,7 +302,7 @@ func (s *Scheduler) preempt(r *Sequence) {
 	}
 	s.preemptions++
 	r.From = max(r.From, r.Done)
-	r.Done = 0
+	r.Done, r.anew = 0, true
 	s.release(r)
 }
 
