@@ -487,10 +487,12 @@ func (e *engine) failStep(err error) {
 // blame for that, nothing can run any more.
 func (e *engine) failAll(err error) {
 	e.mu.Lock()
-	for _, s := range e.arrivals {
-		e.live[s] = struct{}{}
+	for _, s := range append(e.arrivals, e.arrived...) { // which may not be with the scheduler yet
+		if s != nil {
+			e.live[s] = struct{}{}
+		}
 	}
-	e.arrivals, e.inFlight, e.waiting, e.occupied = nil, nil, 0, 0
+	e.arrivals, e.arrived, e.inFlight, e.waiting, e.occupied = nil, nil, nil, 0, 0
 	e.mu.Unlock()
 	for s := range e.live {
 		s.writer.Finish(err)
