@@ -250,6 +250,26 @@ func TestLeastRecentlyUsedLeafGoesFirst(t *testing.T) {
 	b.check()
 }
 
+// TestCopiedPagesStay: a page that was copied from isn't the next to go.
+func TestCopiedPagesStay(t *testing.T) {
+	b := newBoard(t, 3)
+	defer b.c.Close()
+	for id := range int32(3) {
+		p, _ := b.start("", nil)
+		b.compute(p, run(PageTokens, id)...)
+		b.end(0)
+	}
+	if _, cached := b.start("", run(20, 0)); cached != 20 {
+		t.Errorf("%d tokens are cached", cached)
+	}
+	for id, want := range []int{1, 0, 1} {
+		if pages, _ := b.c.Lookup("", run(PageTokens, int32(id))); pages != want {
+			t.Errorf("prompt %d has %d pages left, want %d", id, pages, want)
+		}
+	}
+	b.check()
+}
+
 // TestPublishedTwiceIsKeptOnce lets two sequences compute the same at once.
 func TestPublishedTwiceIsKeptOnce(t *testing.T) {
 	b := newBoard(t, 8)

@@ -25,7 +25,7 @@ func (c *Cache) Start(salt string, prefix []int32, capacity int) (s *Sequence, c
 	if agree == 0 {
 		return s, cached
 	}
-	c.hold(src) // or it might be what is evicted for the copy
+	c.hold(src) // it is of use: others go before it
 	if dst := c.take(); dst != none {
 		copy(c.data(dst), c.data(src))
 		s.Table = append(s.Table, dst)
