@@ -153,8 +153,8 @@ func TestSaltsKeepPromptsApart(t *testing.T) {
 	}
 }
 
-// TestSameBitsWhenPagesRunOut runs many answers on few pages: they are
-// preempted and computed anew, and nobody can tell.
+// TestSameBitsWhenPagesRunOut runs many answers on few pages, beside others that
+// are given up: they are preempted and computed anew, and nobody can tell.
 func TestSameBitsWhenPagesRunOut(t *testing.T) {
 	cfg := testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q8_0, Seed: 3}
 	free := tiny(t, cfg)
@@ -175,6 +175,20 @@ func TestSameBitsWhenPagesRunOut(t *testing.T) {
 				t.Error(err)
 				return
 			}
+			// A neighbour that begins alike and is given up somewhere.
+			neighbour, err := tight.Start(t.Context(), req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			wg.Go(func() {
+				for range i {
+					if _, err := neighbour.Recv(); err != nil {
+						t.Error(err)
+					}
+				}
+				neighbour.Close()
+			})
 			got, err := runtime.Generate(t.Context(), tight, req)
 			if err != nil {
 				t.Error(err)

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"github.com/dunlin-go/dunlin/internal/kvcache"
@@ -37,9 +38,7 @@ func (s *Scheduler) Add(r *Sequence) error {
 		}
 	}
 	if t.idle() {
-		if least, any := s.leastServed(); any {
-			t.served = max(t.served, least)
-		}
+		t.served = max(t.served, s.least)
 		s.tenants[r.Tenant] = t
 	}
 	r.tenant = t
@@ -54,16 +53,6 @@ func (s *Scheduler) enqueue(r *Sequence) {
 	i, _ := slices.BinarySearchFunc(t.waiting, r, byRank)
 	t.waiting = slices.Insert(t.waiting, i, r)
 	s.waiting++
-}
-
-// leastServed is the lowest counter of those that wait or run.
-func (s *Scheduler) leastServed() (least float64, any bool) {
-	for _, t := range s.tenants {
-		if !t.idle() && (!any || t.served < least) {
-			least, any = t.served, true
-		}
-	}
-	return least, any
 }
 
 // next is the tenant whose first sequence is due.
@@ -84,16 +73,24 @@ func (s *Scheduler) next() *tenant {
 	return best
 }
 
-// prune forgets idle tenants that would begin anew where the least served one
-// is anyway; of the others only so many are remembered.
+// prune finds the least served of those that wait or run, and forgets idle tenants
+// that would begin there anyway; of the others only so many are remembered.
 func (s *Scheduler) prune() {
-	least, any := s.leastServed()
+	s.least = math.Inf(1)
+	for _, t := range s.tenants {
+		if !t.idle() {
+			s.least = min(s.least, t.served)
+		}
+	}
 	idle := 0
 	for name, t := range s.tenants {
 		if t.idle() {
-			if idle++; !any || t.served <= least || idle > maxIdleTenants {
+			if idle++; t.served <= s.least || idle > maxIdleTenants {
 				delete(s.tenants, name)
 			}
 		}
+	}
+	if len(s.tenants) == 0 {
+		s.least = 0 // all begin anew
 	}
 }

@@ -54,6 +54,7 @@ type Scheduler struct {
 	weights      map[string]float64
 
 	tenants map[string]*tenant
+	least   float64 // the lowest counter of those that waited or ran at the last Drop
 	arrived uint64
 	waiting int
 	running []*Sequence // by rank
