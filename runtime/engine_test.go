@@ -78,10 +78,9 @@ func TestEveryCallEnds(t *testing.T) {
 				}
 			}
 			s, err := m.Start(ctx, req)
-			for try := 0; errors.Is(err, ErrOverloaded) && try < 1000; try++ {
+			for over := (*OverloadedError)(nil); errors.As(err, &over); s, err = m.Start(ctx, req) {
 				note("refused")
-				<-time.After(time.Duration(1+rng.IntN(100)) * time.Millisecond)
-				s, err = m.Start(ctx, req)
+				<-time.After(over.RetryAfter * time.Duration(1+rng.IntN(10)))
 			}
 			if err != nil {
 				note("start: " + typed(t, err))

@@ -3,9 +3,9 @@ package kvcache
 import (
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"math"
 	"math/bits"
+	"math/rand/v2"
 	"unsafe"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
@@ -89,7 +89,7 @@ type Cache struct {
 	records []record
 	free    []int32 // used last first, so that memory already committed is used again
 	buckets []int32 // heads of chains of records by hash, a power of two of them
-	seed    maphash.Seed
+	seed    uint64
 	roots   int32 // the first of the nodes without a parent
 	// The list of pages that only the tree holds.
 	oldest, newest int32
@@ -135,7 +135,7 @@ func New(shape Shape, pages int, b *budget.Budget) (*Cache, error) {
 		return nil, fmt.Errorf("kvcache: reserve %d bytes: %w", size*int64(pages), err)
 	}
 	c := &Cache{
-		arena: arena, lease: lease, bytes: size, seed: maphash.MakeSeed(), roots: none, oldest: none, newest: none,
+		arena: arena, lease: lease, bytes: size, seed: rand.Uint64(), roots: none, oldest: none, newest: none,
 		records: make([]record, pages), free: make([]int32, pages), buckets: make([]int32, 1<<bits.Len(uint(pages))),
 	}
 	for i := range c.free {

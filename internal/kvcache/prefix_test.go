@@ -313,3 +313,33 @@ func TestTrimmedMemoryReadsAsNew(t *testing.T) {
 		}
 	}
 }
+
+// TestIndexAllocatesNothing: publishing and finding pages is part of decoding.
+func TestIndexAllocatesNothing(t *testing.T) {
+	b := newBoard(t, 40)
+	defer b.c.Close()
+	p, _ := b.start("salt", nil)
+	tokens := run(40*PageTokens, 1)
+	if !p.Grow(len(tokens)) {
+		t.Fatal("no pages")
+	}
+	n := 0
+	if allocs := testing.AllocsPerRun(30, func() {
+		n += PageTokens
+		p.Publish(tokens[:n])
+		b.c.Lookup("salt", tokens[:n])
+	}); allocs != 0 {
+		t.Errorf("%v allocations a page", allocs)
+	}
+	longest := 0
+	for _, head := range b.c.buckets {
+		length := 0
+		for q := head; q != none; q = b.c.records[q].chain {
+			length++
+		}
+		longest = max(longest, length)
+	}
+	if longest > 8 {
+		t.Errorf("%d of %d pages are in one bucket of %d", longest, n/PageTokens, len(b.c.buckets))
+	}
+}

@@ -1,6 +1,6 @@
 package kvcache
 
-import "hash/maphash"
+import "math/bits"
 
 // key finds a node among all.
 type key struct {
@@ -9,8 +9,22 @@ type key struct {
 	tokens [PageTokens]int32
 }
 
+// bucket is where a key's chain begins. Callers choose the tokens, so the hash
+// has a secret seed, and folds products as wyhash does.
 func (c *Cache) bucket(k *key) *int32 {
-	return &c.buckets[maphash.Comparable(c.seed, *k)&uint64(len(c.buckets)-1)]
+	h := fold(c.seed ^ uint64(uint32(k.parent)))
+	for i := 0; i < PageTokens; i += 2 {
+		h = fold(h ^ uint64(uint32(k.tokens[i])) ^ uint64(uint32(k.tokens[i+1]))<<32)
+	}
+	for i := range len(k.salt) {
+		h = fold(h ^ uint64(k.salt[i]))
+	}
+	return &c.buckets[h&uint64(len(c.buckets)-1)]
+}
+
+func fold(x uint64) uint64 {
+	hi, lo := bits.Mul64(x, 0x9e3779b97f4a7c15)
+	return hi ^ lo
 }
 
 func keyOf(parent int32, salt string, tokens []int32) key {
