@@ -288,9 +288,9 @@ func (e *engine) turn() (goOn bool) {
 	return true
 }
 
-// sleep waits until there is something to look at: at the latest when a
-// stream that nobody reads has held up the queue for too long, or memory has been idle for
-// long.
+// sleep waits until there is something to look at: at the latest when a stream
+// that nobody reads has held up the queue for too long, or memory has been idle
+// for long.
 func (e *engine) sleep() {
 	limit := e.stallLimit
 	quiet := len(e.live) == 0

@@ -244,7 +244,8 @@ func TestPriorityPasses(t *testing.T) {
 	if _, err := long.Recv(); err != nil {
 		t.Fatal(err)
 	}
-	// The long one is never read on: it is stalled in its place, which it has to give up.
+	// The long one is never read on: it is stalled in its place, which it has to
+	// give up.
 	res := generate(t, m, runtime.Request{Prompt: "me first", MaxTokens: 3, IgnoreEOS: true, Priority: 1})
 	if len(res.Tokens) != 3 || m.Stats().Preemptions == 0 {
 		t.Errorf("%d tokens, %d preemptions", len(res.Tokens), m.Stats().Preemptions)

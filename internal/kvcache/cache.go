@@ -59,15 +59,15 @@ func PagesFor(tokens int) int { return (tokens + PageTokens - 1) / PageTokens }
 
 // Cache is an arena of pages and what is known of each.
 //
-// A page is in one of three states. It is free; or held by sequences, as many as
-// its count of references says; or kept, by nobody but the tree of prefixes,
+// A page is in one of three states. It is free; or held by sequences, as many
+// as its count of references says; or kept, by nobody but the tree of prefixes,
 // until somebody asks for the same tokens or needs the memory.
 //
 // The tree has a node for each page that was computed in full: the page itself.
-// Its key is its parent, the 32 tokens on it and, at the root, a salt, compared in full, so
-// that no collision of hashes can give a sequence the keys of other tokens. A
-// child's keys and values were computed after exactly its ancestors' tokens, and
-// sequences hold a node only together with all of its ancestors.
+// Its key is its parent, the 32 tokens on it and, at the root, a salt, compared
+// in full, so that no collision of hashes can give a sequence the keys of other
+// tokens. A child's keys and values were computed after exactly its ancestors'
+// tokens, and sequences hold a node only together with all of its ancestors.
 //
 // Pages that only the tree holds form a list, least recently used first. A
 // sequence gives its pages back from the last to the first, so a node's
@@ -81,8 +81,9 @@ func PagesFor(tokens int) int { return (tokens + PageTokens - 1) / PageTokens }
 //
 // Rejected: nodes with runs of several pages (they have to be split and merged,
 // and save little when a page is most of a megabyte); hashes of prefixes as
-// keys (a collision is another tenant's text); a price paid when a page is first
-// used (a sequence could then fail half way for what another model allocated).
+// keys (a collision is another tenant's text); a price paid when a page is
+// first used (a sequence could then fail half way for what another model
+// allocated).
 type Cache struct {
 	kv      tensor.KV
 	arena   []byte

@@ -2,9 +2,10 @@ package kvcache
 
 import "fmt"
 
-// Check reports the first thing that is wrong with the cache, for tests: every page is free, or held by exactly as many
-// of the sequences, which must be all there are, as its count of references
-// says; the tree, its index and the list of evictable pages agree.
+// Check reports the first thing that is wrong with the cache, for tests: every
+// page is free, or held by exactly as many of the sequences, which must be all
+// there are, as its count of references says; the tree, its index and the list
+// of evictable pages agree.
 func (c *Cache) Check(sequences []*Sequence) error {
 	refs := make([]int32, len(c.records))
 	for i, s := range sequences {

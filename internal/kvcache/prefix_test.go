@@ -59,7 +59,8 @@ func (b *board) start(salt string, tokens []int32) (*player, int) {
 	return p, cached
 }
 
-// compute stores marks for more tokens, as far as there are pages, and publishes them.
+// compute stores marks for more tokens, as far as there are pages, and
+// publishes them.
 func (b *board) compute(p *player, tokens ...int32) {
 	p.Grow(len(p.tokens) + len(tokens))
 	for _, id := range tokens[:min(len(tokens), p.Room()-len(p.tokens))] {

@@ -14,10 +14,10 @@ type Sequence struct {
 }
 
 // Start makes a sequence that can grow to capacity tokens. It begins with what
-// the cache knows of the prefix, tokens whose logits nobody needs: whole pages, and a copy of
-// the page that agrees with what is left of it the longest, where there is a
-// page to copy to. It returns how many tokens that is. Sequences of different
-// salts, which the caller keeps short, share nothing.
+// the cache knows of the prefix, tokens whose logits nobody needs: whole pages,
+// and a copy of the page that agrees with what is left of it the longest, where
+// there is a page to copy to. It returns how many tokens that is. Sequences of
+// different salts, which the caller keeps short, share nothing.
 func (c *Cache) Start(salt string, prefix []int32, capacity int) (s *Sequence, cached int) {
 	s = &Sequence{cache: c, salt: salt, Table: make(tensor.PageTable, 0, PagesFor(capacity))}
 	cached = s.Adopt(prefix)
@@ -79,8 +79,8 @@ func (s *Sequence) Grow(tokens int) bool {
 // Room is the number of tokens that the table holds.
 func (s *Sequence) Room() int { return len(s.Table) * PageTokens }
 
-// Publish puts the pages that tokens fill, from the sequence's first one to the last whose keys
-// and values are stored, into the tree.
+// Publish puts the pages that tokens fill, from the sequence's first one to the
+// last whose keys and values are stored, into the tree.
 func (s *Sequence) Publish(tokens []int32) {
 	c := s.cache
 	for (s.shared+1)*PageTokens <= len(tokens) {

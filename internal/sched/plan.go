@@ -120,7 +120,8 @@ func (s *Scheduler) share(left, spare int) {
 	}
 }
 
-// follows reports whether another sequence computes the very page that r needs next.
+// follows reports whether another sequence computes the very page that r needs
+// next.
 func (r *Sequence) follows(other *Sequence) bool {
 	return r.pages.Follows(other.pages, r.Tokens[:min(r.From, len(r.Tokens))], other.Tokens)
 }

@@ -118,8 +118,9 @@ func TestPriorities(t *testing.T) {
 	}
 }
 
-// TestTenantsShareByWeight lets three tenants with weights 1, 1 and 2 always have requests in
-// the queue: their tokens are as their weights. One that sends far more gets no more.
+// TestTenantsShareByWeight lets three tenants with weights 1, 1 and 2 always
+// have requests in the queue: their tokens are as their weights. One that sends
+// far more gets no more.
 func TestTenantsShareByWeight(t *testing.T) {
 	b := newBench(t, 100, 4, map[string]float64{"heavy": 2})
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -157,7 +158,8 @@ func TestTenantsShareByWeight(t *testing.T) {
 	}
 }
 
-// TestPausesSaveNothing: a tenant that comes back doesn't get what it left to others.
+// TestPausesSaveNothing: a tenant that comes back doesn't get what it left to
+// others.
 func TestPausesSaveNothing(t *testing.T) {
 	b := newBench(t, 100, 1, nil)
 	send := func(tenant string, n int) {
@@ -359,8 +361,9 @@ func TestRowsAreBounded(t *testing.T) {
 	}
 }
 
-// TestRandomOperations plays tens of thousands of random operations against a simple
-// model: a map of what was sent and how far it must be. Set the seed to repeat one.
+// TestRandomOperations plays tens of thousands of random operations against a
+// simple model: a map of what was sent and how far it must be. Set the seed to
+// repeat one.
 func TestRandomOperations(t *testing.T) {
 	seeds, operations := 40, 2000
 	if testing.Short() {

@@ -10,28 +10,30 @@ import (
 
 // Scheduler shares a model's steps and the pages of its cache among sequences.
 //
-// A sequence waits, then runs in one of a fixed number of places until it is dropped.
-// Those that run are ranked: by priority, then by age. The rank decides who
-// gives way, so it never changes while a sequence runs, and whoever is first is
-// certain to come to its end.
+// A sequence waits, then runs in one of a fixed number of places until it is
+// dropped. Those that run are ranked: by priority, then by age. The rank
+// decides who gives way, so it never changes while a sequence runs, and whoever
+// is first is certain to come to its end.
 //
-// Who runs next. Strictly the highest priority that waits; among its tenants the one that
-// has been served the fewest tokens for its weight; of its sequences the one
-// that came first. The counters are those of the virtual token counter (Sheng
-// et al., "Fairness in Serving Large Language Models", 2024): a prompt counts
-// when it is admitted, less what the cache had of it, an answer token by token.
-// A tenant that comes back after a pause begins where the least served one is,
-// so that nobody saves up a right to a burst. A sequence of a higher priority
-// takes the place of the last in rank, which waits again.
+// Who runs next. Strictly the highest priority that waits; among its tenants
+// the one that has been served the fewest tokens for its weight; of its
+// sequences the one that came first. The counters are those of the virtual
+// token counter (Sheng et al., "Fairness in Serving Large Language Models",
+// 2024): a prompt counts when it is admitted, less what the cache had of it, an
+// answer token by token. A tenant that comes back after a pause begins where
+// the least served one is, so that nobody saves up a right to a burst. A
+// sequence of a higher priority takes the place of the last in rank, which
+// waits again.
 //
 // Pages are taken as sequences grow, not for the longest answer in advance. A
 // sequence is admitted when there are pages for what it knows and the next page
-// of tokens, besides what those that run need for the same. When pages run out nevertheless,
-// somebody is preempted: it gives its pages back, keeps its place, and computes
-// its tokens anew when there is room. First those whose readers are behind, as
-// nothing is lost by that; then the last in rank, if it ranks after the one in need and takes no part in the step yet.
-// Its full pages stay in the cache's tree until somebody writes over them,
-// so computing anew is often but a look-up.
+// of tokens, besides what those that run need for the same. When pages run out
+// nevertheless, somebody is preempted: it gives its pages back, keeps its
+// place, and computes its tokens anew when there is room. First those whose
+// readers are behind, as nothing is lost by that; then the last in rank, if it
+// ranks after the one in need and takes no part in the step yet. Its full pages
+// stay in the cache's tree until somebody writes over them, so computing anew
+// is often but a look-up.
 //
 // Why this ends: whoever is first in rank of those that can go on may take the
 // pages of all others, and no sequence is taken that needs more than there are.
