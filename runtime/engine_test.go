@@ -80,7 +80,7 @@ func TestEveryCallEnds(t *testing.T) {
 			s, err := m.Start(ctx, req)
 			for over := (*OverloadedError)(nil); errors.As(err, &over); s, err = m.Start(ctx, req) {
 				note("refused")
-				<-time.After(over.RetryAfter * time.Duration(1+rng.IntN(10)))
+				<-time.After(over.RetryAfter * time.Duration(1+rng.IntN(20)) / 20)
 			}
 			if err != nil {
 				note("start: " + typed(t, err))

@@ -115,10 +115,9 @@ func WithMemoryLimit(bytes int64) Option {
 	}
 }
 
-// WithKVCacheBytes sets how many bytes the pages of keys and values may take; one
-// page of 32 tokens there always is.
-// Where they hold less than the context length, that is the context length.
-// Without it [WithKVCacheShare] decides.
+// WithKVCacheBytes sets how many bytes the pages of keys and values may take;
+// one page, of 32 tokens, there always is. Where they hold less than the context
+// length, that is the context length. Without it [WithKVCacheShare] decides.
 func WithKVCacheBytes(bytes int64) Option {
 	return func(o *options) error {
 		if bytes < 1 {
