@@ -69,7 +69,7 @@ func TestEveryCallEnds(t *testing.T) {
 				defer timer.Stop()
 			}
 			req := Request{
-				Tokens: make([]int32, 1+rng.IntN(150)), MaxTokens: 1 + rng.IntN(100), IgnoreEOS: true,
+				Tokens: make([]int32, 1+rng.IntN(120)), MaxTokens: 1 + rng.IntN(50), IgnoreEOS: true,
 				Tenant: string("abc"[rng.IntN(3)]), Priority: rng.IntN(2), CacheSalt: string("xy"[rng.IntN(2)]),
 			}
 			for j, at := 0, rng.IntN(len(req.Tokens)); j < len(req.Tokens); j++ {
@@ -98,7 +98,7 @@ func TestEveryCallEnds(t *testing.T) {
 				case ev.Kind == EventFinish:
 					note("answered")
 					return
-				case rng.IntN(400) == 0:
+				case rng.IntN(200) == 0:
 					note("vanished")
 					return
 				case rng.IntN(100) == 0:
