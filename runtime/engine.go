@@ -199,7 +199,7 @@ func (e *engine) submit(ctx context.Context, s *sequence) error {
 	}
 	// The loop moves requests to free places only between steps.
 	if n := e.waiting + len(e.arrivals); n >= e.maxQueue+e.maxSequences-e.occupied {
-		return &Error{Code: CodeOverloaded, Err: &OverloadedError{Waiting: n, RetryAfter: e.turnover.hint()}}
+		return &Error{Code: CodeOverloaded, Err: &OverloadedError{Waiting: n, RetryAfter: e.turnover.hint(n)}}
 	}
 	s.stream, s.writer = NewStream(ctx, e.streamBuffer, e.poke)
 	e.arrivals = append(e.arrivals, s)

@@ -80,7 +80,7 @@ func TestEveryCallEnds(t *testing.T) {
 			s, err := m.Start(ctx, req)
 			for over := (*OverloadedError)(nil); errors.As(err, &over); s, err = m.Start(ctx, req) {
 				note("refused")
-				<-time.After(over.RetryAfter * time.Duration(1+rng.IntN(20)) / 20)
+				<-time.After(min(over.RetryAfter, time.Second) * time.Duration(1+rng.IntN(20)) / 20)
 			}
 			if err != nil {
 				note("start: " + typed(t, err))
@@ -258,8 +258,8 @@ func TestFaultOfTheLoop(t *testing.T) {
 
 func TestTurnover(t *testing.T) {
 	var v turnover
-	if v.hint() != unknownRetry {
-		t.Errorf("without a request %v", v.hint())
+	if h := v.hint(9); h != unknownRetry {
+		t.Errorf("without a request %v", h)
 	}
 	now := time.Unix(0, 0)
 	for range 100 {
@@ -267,14 +267,20 @@ func TestTurnover(t *testing.T) {
 		v.add(2, now)
 		v.add(0, now)
 	}
-	if h := v.hint(); h < 900*time.Millisecond || h > 1100*time.Millisecond {
+	if h := v.hint(1); h < 900*time.Millisecond || h > 1100*time.Millisecond {
 		t.Errorf("two in two seconds, the hint is %v", h)
+	}
+	if h := v.hint(10); h < 9*time.Second || h > 11*time.Second {
+		t.Errorf("two in two seconds, the hint for ten is %v", h)
+	}
+	if h := v.hint(1 << 30); h != maxRetry {
+		t.Errorf("the hint is %v, at most %v it should be", h, maxRetry)
 	}
 	for range 100 {
 		now = now.Add(time.Microsecond)
 		v.add(1, now)
 	}
-	if v.hint() != minRetry {
-		t.Errorf("the hint is %v, at least %v it should be", v.hint(), minRetry)
+	if h := v.hint(1); h != minRetry {
+		t.Errorf("the hint is %v, at least %v it should be", h, minRetry)
 	}
 }

@@ -13,8 +13,9 @@ var ErrOverloaded = errors.New("overloaded")
 // [CodeOverloaded] wraps it.
 type OverloadedError struct {
 	Waiting int // requests in the queue
-	// RetryAfter is when a place in the queue can be expected, from how often
-	// requests have ended lately.
+	// RetryAfter is about how long those that wait now will take, from how often
+	// requests have ended lately. Callers who try again earlier mostly meet each
+	// other.
 	RetryAfter time.Duration
 }
 
@@ -54,10 +55,11 @@ func (t *turnover) add(ended int, now time.Time) {
 	t.last = now
 }
 
-// hint is when to try again.
-func (t *turnover) hint() time.Duration {
+// hint is when to try again where so many wait.
+func (t *turnover) hint(waiting int) time.Duration {
 	if t.gap == 0 {
 		return unknownRetry
 	}
-	return min(max(t.gap, minRetry), maxRetry).Round(time.Millisecond)
+	all := t.gap * time.Duration(min(waiting, maxQueue)) // no more than 2^20 times 30 s
+	return min(max(all, minRetry), maxRetry).Round(time.Millisecond)
 }
