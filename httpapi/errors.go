@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -57,6 +58,10 @@ func fromError(err error) *apiError {
 	e, known := codes[runtime.CodeOf(err)]
 	if !known {
 		e = codes[runtime.CodeInternal]
+	}
+	var over *runtime.OverloadedError
+	if errors.As(err, &over) {
+		e.retry = max(int((over.RetryAfter+time.Second-1)/time.Second), 1)
 	}
 	if e.message != "" {
 		e.cause = err

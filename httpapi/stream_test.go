@@ -340,6 +340,18 @@ func TestErrorBeforeStream(t *testing.T) {
 	}
 }
 
+// TestRetryAfterIsTheGenerators tells clients when the generator expects room,
+// in whole seconds.
+func TestRetryAfterIsTheGenerators(t *testing.T) {
+	for hint, want := range map[time.Duration]string{time.Millisecond: "1", time.Second: "1", 2300 * time.Millisecond: "3"} {
+		busy := &runtime.Error{Code: runtime.CodeOverloaded, Err: &runtime.OverloadedError{Waiting: 5, RetryAfter: hint}}
+		w := do(engine(New(fake(t, runtimetest.WithError(busy)))), "POST", chatPath, ask(`"stream":false`))
+		if got := w.Header().Get("Retry-After"); w.Code != 429 || got != want {
+			t.Errorf("a hint of %v: status %d, Retry-After %q, want %q", hint, w.Code, got, want)
+		}
+	}
+}
+
 // faulty panics when its token's text is asked for.
 type faulty struct{ *runtimetest.Fake }
 

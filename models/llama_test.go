@@ -28,7 +28,7 @@ type machine struct {
 	compute *tensor.Compute
 	exec    *exec.Executor
 	cache   *kvcache.Cache
-	seqs    []*kvcache.Lease
+	seqs    []*kvcache.Sequence
 	done    []int // tokens of each sequence that were computed
 }
 
@@ -74,10 +74,7 @@ func newMachineOf(t *testing.T, f *gguf.File, act tensor.Activations, sequences,
 	})
 	m := &machine{t: t, model: model, compute: compute, exec: ex, cache: cache, done: make([]int, sequences)}
 	for range sequences {
-		s, err := cache.Lease(room)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s, _ := cache.Start("", nil, room)
 		m.seqs = append(m.seqs, s)
 	}
 	return m
@@ -96,7 +93,9 @@ func (m *machine) stepFor(chunks map[int][]int32, wanted func(seq int) bool) map
 	var b tensor.Batch
 	for s := range m.seqs {
 		tokens := chunks[s]
-		m.seqs[s].Grow(m.done[s] + len(tokens))
+		if !m.seqs[s].Grow(m.done[s] + len(tokens)) {
+			m.t.Fatal("no pages")
+		}
 		for i, id := range tokens {
 			if wanted(s) {
 				b.Logits = append(b.Logits, int32(b.Len()))

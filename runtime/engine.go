@@ -13,6 +13,7 @@ import (
 	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/internal/exec"
 	"github.com/dunlin-go/dunlin/internal/kvcache"
+	"github.com/dunlin-go/dunlin/internal/sched"
 	"github.com/dunlin-go/dunlin/models"
 	"github.com/dunlin-go/dunlin/models/pool"
 	"github.com/dunlin-go/dunlin/tensor"
@@ -24,10 +25,11 @@ import (
 // decoding, then chunks of the prompts that are being prefilled, as many tokens
 // as the last steps say fit into stepTime.
 //
-// The loop owns the sequences it runs, the KV cache and the batch. Others reach
-// it through mu: the queue, what is in flight, and the end. The order of locks
-// is engine.mu, then a stream's or the Compute's; a stream calls poke without
-// its lock. Nothing is sent or awaited under mu.
+// The loop owns the scheduler, which knows who waits and who runs, the KV cache
+// and the batch. Others reach it through mu: what has arrived, what is in
+// flight, and the end. The order of locks is engine.mu, then a stream's or the
+// Compute's; a stream calls poke without its lock. Nothing is sent or awaited
+// under mu.
 //
 // A step is the boundary at which a fault or a panic ends: it fails the
 // sequences of that step and no others, and the loop goes on. A model whose
@@ -42,31 +44,37 @@ type engine struct {
 	handle  *pool.Handle
 
 	contextLength, maxSequences, maxQueue, streamBuffer int
-	stallLimit                                          time.Duration
+	stallLimit, prefixIdle                              time.Duration
+	privatePrefixes                                     bool
 
 	mu       sync.Mutex
-	waiting  []*sequence
-	inFlight []*sequence // in the step that runs now
+	arrivals []*sequence // not seen by the loop yet
+	waiting  int         // in the scheduler's queue
 	occupied int         // sequences that run
-	broken   error       // why the model takes no more requests
+	inFlight []*sequence // in the step that runs now
+	turnover turnover
+	broken   error // why the model takes no more requests
 	closing  bool
 
 	wake chan struct{} // has one token when the loop has something to look at
 	done chan struct{} // closed when the loop has ended
 
 	// The loop's own.
-	running  []*sequence
-	step     []*sequence // planned for the next step; like the next two, reused
-	prefills []*sequence // in the order in which they came
-	shortest []*sequence // the same, the shortest first
+	sched    *sched.Scheduler
+	live     map[*sequence]struct{} // all that the scheduler has
+	arrived  []*sequence            // reused, as is step
+	step     []*sequence            // planned for the next step
+	prefills int                    // how many of them, the last ones, compute their prompts
 	batch    tensor.Batch
 	logits   []float32
 	forward  func() error // runs the model on batch
 	began    time.Time    // when forward did
 	pace     pace
+	idle     idleness
+	check    func() // for tests: looks at the state after a step
 
 	counts struct {
-		running, pages, steps, prompt, completion atomic.Int64
+		running, pages, kept, preempted, steps, prompt, cached, completion atomic.Int64
 	}
 }
 
@@ -82,7 +90,8 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 	cfg := model.Config()
 	e := &engine{
 		model: model, tok: tok, limits: limits, handle: handle, exec: exec.Default(),
-		contextLength: o.contextLength, maxSequences: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer, stallLimit: o.stallLimit,
+		contextLength: o.contextLength, maxSequences: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer,
+		stallLimit: o.stallLimit, prefixIdle: o.prefixIdle, privatePrefixes: o.privatePrefixes, live: map[*sequence]struct{}{},
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	if err := lease.ReserveItems(budget.Scratch, uint64(limits.Logits), uint64(cfg.Vocabulary)*4); err != nil {
@@ -100,6 +109,8 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 	if e.cache, err = newCache(shape, o); err != nil {
 		return nil, err
 	}
+	e.contextLength = min(e.contextLength, e.cache.Pages()*kvcache.PageTokens)
+	e.sched = sched.New(e.cache, o.maxSequences, o.tenantWeights)
 	e.forward = func() error {
 		if e.abandoned() {
 			return exec.ErrStopped
@@ -114,13 +125,17 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 	return e, nil
 }
 
-// newCache makes pages for a full context of every sequence, as far as half of
-// what the budget has left allows, and for one at least. Memory is committed
-// only for those that are used.
+// newCache makes pages for a full context of every sequence, as far as the
+// share of what the budget has left allows, and for one at least; or as many as
+// an option says. Memory is committed only for those that are used.
 func newCache(shape kvcache.Shape, o *options) (*kvcache.Cache, error) {
 	one := kvcache.PagesFor(o.contextLength)
-	room := (o.budget.Limit() - o.budget.Used()) / 2 / shape.PageBytes()
-	pages := max(one, int(min(room, int64(one)*int64(o.maxSequences))))
+	room := int64(float64(o.budget.Limit()-o.budget.Used()) * o.kvShare)
+	if o.kvBytes > 0 {
+		room, one = o.kvBytes, 1
+	}
+	most := int64(kvcache.PagesFor(o.contextLength)) * int64(o.maxSequences)
+	pages := max(one, int(min(room/shape.PagePrice(), most)))
 	cache, err := kvcache.New(shape, pages, o.budget)
 	if err != nil {
 		return nil, err
@@ -128,20 +143,20 @@ func newCache(shape kvcache.Shape, o *options) (*kvcache.Cache, error) {
 	// A model that has no room for a single request isn't loaded.
 	probe := o.budget.Lease()
 	defer probe.Close()
-	if err := probe.Reserve(budget.Request, requestBytes(o.streamBuffer, o.contextLength, true)+4*int64(o.contextLength)); err != nil {
+	if err := probe.Reserve(budget.Request, requestBytes(o.streamBuffer, o.contextLength, true)); err != nil {
 		return nil, errors.Join(err, cache.Close())
 	}
 	return cache, nil
 }
 
 // requestBytes is the price of a request's stream, whose texts are included
-// in the size of its events, and of its page table.
+// in the size of its events, of its tokens and of its page table.
 func requestBytes(events, capacity int, logprobs bool) int64 {
 	event := int64(256)
 	if logprobs {
 		event = 512
 	}
-	return int64(events)*event + 4*int64(kvcache.PagesFor(capacity))
+	return int64(events)*event + 4*int64(capacity) + 4*int64(kvcache.PagesFor(capacity))
 }
 
 // ready is the error that a new request would meet.
@@ -165,13 +180,16 @@ func (e *engine) submit(ctx context.Context, s *sequence) error {
 	if ctx.Err() != nil {
 		return contextError(ctx)
 	}
-	s.capacity = e.contextLength
-	if s.score != nil {
-		s.capacity = len(s.prompt)
-	} else if s.maxTokens > 0 {
-		s.capacity = min(s.capacity, len(s.prompt)+min(s.maxTokens, e.contextLength))
+	s.Owner, s.Tokens, s.Limit = s, s.prompt, len(s.prompt)
+	if s.score == nil {
+		s.From = len(s.prompt) - 1 // only the last token's logits are of interest
+		s.Limit = e.contextLength
+		if s.maxTokens > 0 {
+			s.Limit = min(s.Limit, len(s.prompt)+min(s.maxTokens, e.contextLength))
+		}
 	}
-	if err := s.lease.Reserve(budget.Request, requestBytes(e.streamBuffer, s.capacity, s.topLogprobs > 0)); err != nil {
+	s.Salt = cacheSalt(s.Tenant, s.Salt, e.privatePrefixes)
+	if err := s.lease.Reserve(budget.Request, requestBytes(e.streamBuffer, s.Limit, s.topLogprobs > 0)); err != nil {
 		return NewError(CodeResourceExhausted, err)
 	}
 	e.mu.Lock()
@@ -180,11 +198,11 @@ func (e *engine) submit(ctx context.Context, s *sequence) error {
 		return err
 	}
 	// The loop moves requests to free places only between steps.
-	if len(e.waiting) >= e.maxQueue+e.maxSequences-e.occupied {
-		return &Error{Code: CodeOverloaded, Err: fmt.Errorf("%d requests are waiting already, try again later", len(e.waiting))}
+	if n := e.waiting + len(e.arrivals); n >= e.maxQueue+e.maxSequences-e.occupied {
+		return &Error{Code: CodeOverloaded, Err: &OverloadedError{Waiting: n, RetryAfter: e.turnover.hint(n)}}
 	}
 	s.stream, s.writer = NewStream(ctx, e.streamBuffer, e.poke)
-	e.waiting = append(e.waiting, s)
+	e.arrivals = append(e.arrivals, s)
 	e.signal()
 	return nil
 }
@@ -253,97 +271,109 @@ func (e *engine) turn() (goOn bool) {
 			goOn = true
 		}
 	}()
-	if !e.admit() {
+	if !e.gather(time.Now()) {
 		return false
 	}
 	e.count()
-	if len(e.running) == 0 || !e.plan(time.Now()) {
+	if !e.plan() {
 		e.forget()
 		e.sleep()
 		return true
 	}
+	e.idle = idleness{}
 	e.run()
+	if e.check != nil {
+		e.check()
+	}
 	return true
 }
 
-// sleep waits until there is something to look at: at the latest when a
-// stream that nobody reads has held up the queue for too long.
+// sleep waits until there is something to look at: at the latest when a stream
+// that nobody reads has held up the queue for too long, or memory has been idle
+// for long.
 func (e *engine) sleep() {
-	if !e.crowded() {
+	limit := e.stallLimit
+	quiet := len(e.live) == 0
+	switch {
+	case quiet:
+		limit = e.idle.next(e.prefixIdle)
+	case e.sched.Waiting() == 0:
+		limit = 0
+	}
+	if limit == 0 {
 		<-e.wake
 		return
 	}
-	t := time.NewTimer(e.stallLimit)
+	t := time.NewTimer(limit)
 	defer t.Stop()
 	select {
 	case <-e.wake:
 	case <-t.C:
+		if quiet {
+			e.idle.giveBack(e.cache)
+		}
 	}
 }
 
-// crowded reports whether requests wait for those that run.
-func (e *engine) crowded() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return len(e.waiting) > 0
-}
+// owner is the request whose sequence the scheduler means.
+func owner(s *sched.Sequence) *sequence { return s.Owner.(*sequence) }
 
 // endStalled ends the streams that nobody has read for stallLimit while other
 // requests wait for their place.
 func (e *engine) endStalled(now time.Time) {
-	if !e.crowded() {
+	if e.sched.Waiting() == 0 {
 		return
 	}
-	for _, s := range e.running {
-		if !s.stalled.IsZero() && now.Sub(s.stalled) >= e.stallLimit {
+	for _, r := range e.sched.Running() {
+		if s := owner(r); !s.stalled.IsZero() && now.Sub(s.stalled) >= e.stallLimit {
 			s.writer.Finish(&Error{Code: CodeClosed, Err: fmt.Errorf("nobody read the stream for %v while other requests waited", e.stallLimit)})
 		}
 	}
 }
 
-// admit drops what has ended and starts what waits, as far as there is room. It
-// returns false when the engine is being closed.
-func (e *engine) admit() bool {
-	e.endStalled(time.Now())
-	e.running = dropEnded(e.running)
+// gather takes in what has arrived, drops what has ended and admits what there
+// is room for. It returns false when the engine is being closed.
+func (e *engine) gather(now time.Time) bool {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.closing {
+		e.mu.Unlock()
 		return false
 	}
-	e.waiting = dropEnded(e.waiting)
-	defer func() { e.occupied = len(e.running) }()
-	for len(e.waiting) > 0 && len(e.running) < e.maxSequences {
-		s := e.waiting[0]
-		pages, err := e.cache.Lease(s.capacity)
-		if err != nil {
-			break // first come, first served: its pages come when others end
+	e.arrived, e.arrivals = e.arrivals, e.arrived[:0]
+	e.waiting += len(e.arrived)
+	e.mu.Unlock()
+	for _, s := range e.arrived {
+		e.live[s] = struct{}{}
+		if err := e.sched.Add(&s.Sequence); err != nil {
+			s.writer.Finish(NewError(CodeResourceExhausted, err))
+			e.retire(s)
 		}
-		s.pages = pages
-		e.waiting[0] = nil
-		e.waiting = e.waiting[1:]
-		e.running = append(e.running, s)
 	}
-	return true
-}
-
-// dropEnded removes the sequences whose streams have ended.
-func dropEnded(list []*sequence) []*sequence {
-	return slices.DeleteFunc(list, func(s *sequence) bool {
-		ended := s.writer.Ended()
+	clear(e.arrived)
+	e.endStalled(now)
+	ran := len(e.sched.Running())
+	e.sched.Drop(func(r *sched.Sequence) bool {
+		ended := owner(r).writer.Ended()
 		if ended {
-			s.release()
+			e.retire(owner(r))
 		}
 		return ended
 	})
+	ended := ran - len(e.sched.Running())
+	e.look(now)
+	e.sched.Admit()
+	e.look(now) // at those that have a place again, too
+	e.mu.Lock()
+	e.waiting, e.occupied = e.sched.Waiting(), len(e.sched.Running())
+	e.turnover.add(ended, now)
+	e.mu.Unlock()
+	return true
 }
 
-// release gives back what a sequence holds. It is called once, when the stream
+// retire gives back what a sequence holds besides its pages, when its stream
 // has ended.
-func (s *sequence) release() {
-	if s.pages != nil {
-		s.pages.Release()
-	}
+func (e *engine) retire(s *sequence) {
+	delete(e.live, s)
 	s.lease.Close()
 }
 
@@ -375,9 +405,9 @@ func (e *engine) run() {
 		return
 	}
 	e.counts.steps.Add(1)
-	e.pace.add(e.batch.Len(), len(e.prefills) > 0, now.Sub(e.began))
+	e.pace.add(e.batch.Len(), e.prefills > 0, now.Sub(e.began))
 	for _, s := range e.step {
-		if s.done == 0 {
+		if s.firstStep.IsZero() {
 			s.firstStep = e.began
 		}
 		e.deliver(s, now)
@@ -400,19 +430,19 @@ func (e *engine) setInFlight(step []*sequence) {
 
 // deliver takes a sequence's results out of a step.
 func (e *engine) deliver(s *sequence, now time.Time) {
-	prefilled := s.prefilling()
-	first := s.done + s.planned - s.rows // the first position that has logits
-	s.done += s.planned
-	if prefilled {
-		e.counts.prompt.Add(int64(s.planned))
+	rows, prompt := s.Rows, min(s.Planned, max(len(s.prompt)-s.Done, 0))
+	e.sched.Advance(&s.Sequence)
+	first := s.Done - rows // the first position that has logits
+	if prompt > 0 {
+		e.counts.prompt.Add(int64(prompt))
 		// Progress is news only for a reader who keeps up, and never takes the
 		// room that the answer needs.
-		if s.prefilling() && s.writer.Room(0) > e.streamBuffer/2 {
-			s.writer.TrySend(Event{Kind: EventProgress, Progress: Progress{Stage: StagePrefill, Done: s.done, Total: len(s.prompt)}})
+		if s.Done < len(s.prompt) && s.writer.Room(0) > e.streamBuffer/2 {
+			s.writer.TrySend(Event{Kind: EventProgress, Progress: Progress{Stage: StagePrefill, Done: s.Done, Total: len(s.prompt)}})
 		}
 	}
 	vocabulary := len(e.logits) / e.limits.Logits
-	for i := range s.rows {
+	for i := range rows {
 		// Rows beyond the tokenizer's vocabulary are padding: they have no text.
 		logits := e.logits[(s.firstRow+i)*vocabulary:][:e.tok.Size()]
 		var ended bool
@@ -427,6 +457,7 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 			ended, err = s.accept(e.tok, logits, now)
 			if err == nil {
 				e.counts.completion.Add(1)
+				e.sched.Append(&s.Sequence, s.last)
 			}
 		}
 		if ended {
@@ -452,32 +483,49 @@ func (e *engine) failStep(err error) {
 	}
 }
 
-// failAll ends every sequence there is.
+// failAll ends every sequence there is. Where the scheduler's own state is to
+// blame for that, nothing can run any more.
 func (e *engine) failAll(err error) {
 	e.mu.Lock()
-	all := append(e.running, e.waiting...)
-	e.running, e.waiting, e.inFlight, e.occupied = nil, nil, nil, 0
+	for _, s := range append(e.arrivals, e.arrived...) { // which may not be with the scheduler yet
+		if s != nil {
+			e.live[s] = struct{}{}
+		}
+	}
+	e.arrivals, e.arrived, e.inFlight, e.waiting, e.occupied = nil, nil, nil, 0, 0
 	e.mu.Unlock()
-	for _, s := range all {
+	for s := range e.live {
 		s.writer.Finish(err)
-		s.release()
+	}
+	all := func(*sched.Sequence) bool { return true }
+	if err := guarded(CodeInternal, func() error { e.sched.Drop(all); return nil }); err != nil {
+		e.mu.Lock()
+		e.broken = err
+		e.mu.Unlock()
+	}
+	for s := range e.live {
+		e.retire(s)
 	}
 }
 
 // count publishes the loop's figures.
 func (e *engine) count() {
-	e.counts.running.Store(int64(len(e.running)))
+	e.counts.running.Store(int64(len(e.sched.Running())))
 	e.counts.pages.Store(int64(e.cache.Used()))
+	e.counts.kept.Store(int64(e.cache.Kept()))
+	e.counts.preempted.Store(e.sched.Preemptions())
+	e.counts.cached.Store(e.sched.Cached())
 }
 
 func (e *engine) stats() Stats {
 	e.mu.Lock()
-	waiting := len(e.waiting)
+	waiting := e.waiting + len(e.arrivals)
 	e.mu.Unlock()
 	pages := e.counts.pages.Load()
 	return Stats{
 		Running: int(e.counts.running.Load()), Waiting: waiting, Steps: e.counts.steps.Load(),
-		PromptTokens: e.counts.prompt.Load(), CompletionTokens: e.counts.completion.Load(),
-		KVPages: e.cache.Pages(), KVPagesUsed: int(pages), KVBytes: pages * e.cache.PageBytes(),
+		PromptTokens: e.counts.prompt.Load(), CachedTokens: e.counts.cached.Load(), CompletionTokens: e.counts.completion.Load(),
+		Preemptions: e.counts.preempted.Load(),
+		KVPages:     e.cache.Pages(), KVPagesUsed: int(pages), KVPagesCached: int(e.counts.kept.Load()), KVBytes: pages * e.cache.PageBytes(),
 	}
 }

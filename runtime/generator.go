@@ -77,8 +77,14 @@ type ScoreOptions struct {
 	Top int // how many of the last position's highest logits to return, at most 1000
 	// From is the index of the first token after which logits are computed, in
 	// [0, number of tokens). Those before it are context only and cost no
-	// output head. 0, the default, scores all.
+	// output head, and may come from the cache of prefixes. 0, the default,
+	// scores all.
 	From int
+
+	// Priority, Tenant and CacheSalt are those of a [Request].
+	Priority  int
+	Tenant    string
+	CacheSalt string
 }
 
 // TokenLogit is a token and its logit, the model's unnormalised log-probability.
@@ -115,10 +121,14 @@ type Stats struct {
 	Steps   int64 // forward passes so far
 
 	PromptTokens     int64 // prompt tokens computed so far
+	CachedTokens     int64 // prompt tokens that came from the cache of prefixes instead
 	CompletionTokens int64 // tokens generated so far
 
-	KVPages, KVPagesUsed int   // pages of the KV cache, and those in use
-	KVBytes              int64 // bytes of the pages in use
+	Preemptions int64 // how often a sequence gave up its pages for another and was computed anew
+
+	KVPages, KVPagesUsed int   // pages of the KV cache, and those that sequences hold
+	KVPagesCached        int   // pages that are kept only for prompts that begin like earlier ones
+	KVBytes              int64 // bytes of the pages that sequences hold
 	BudgetLimit          int64 // bytes that may be reserved
 	BudgetUsed           int64 // bytes that are reserved
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/internal/sampler"
+	"github.com/dunlin-go/dunlin/internal/sched"
 	"github.com/dunlin-go/dunlin/models"
 	"github.com/dunlin-go/dunlin/models/gguf"
 	"github.com/dunlin-go/dunlin/models/pool"
@@ -65,8 +66,11 @@ func (m *Model) build(f *gguf.File, o *options) error {
 		ID: o.id, Name: clip(name), Architecture: cfg.Architecture, Quantization: cfg.Quantization, Parameters: cfg.Parameters,
 		FileBytes: int64(len(m.handle.Bytes())), ContextLength: o.contextLength, Vocabulary: cfg.Vocabulary,
 	}
-	m.engine, err = newEngine(model, limits, m.handle, tok, m.lease, o)
-	return err
+	if m.engine, err = newEngine(model, limits, m.handle, tok, m.lease, o); err != nil {
+		return err
+	}
+	m.info.ContextLength = m.engine.contextLength
+	return nil
 }
 
 // maxNameBytes is how much of a model's own name is shown.
@@ -121,8 +125,9 @@ func (m *Model) Start(ctx context.Context, req Request) (*Stream, error) {
 	s := &sequence{
 		started: start, maxTokens: req.MaxTokens, ignoreEOS: req.IgnoreEOS,
 		logprobs: req.Logprobs, topLogprobs: req.TopLogprobs, stopper: sampler.NewStopper(slices.Clone(req.Stop)),
-		sampler: sampler.New(cfg),
-		lease:   m.budget.Lease(),
+		sampler:  sampler.New(cfg),
+		lease:    m.budget.Lease(),
+		Sequence: sched.Sequence{Tenant: strings.Clone(req.Tenant), Priority: req.Priority, Salt: req.CacheSalt},
 	}
 	err := NewError(CodeResourceExhausted, s.lease.Reserve(budget.Request, cfg.Bytes(m.info.Vocabulary)))
 	if err == nil {
@@ -214,10 +219,16 @@ func (m *Model) Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*S
 	case opt.From < 0 || opt.From >= len(tokens):
 		return nil, invalid("from", "from is %d, it must lie in [0, %d]", opt.From, len(tokens)-1)
 	}
+	if err := validScheduling(opt.Tenant, opt.CacheSalt); err != nil {
+		return nil, err
+	}
 	if err := needContext(ctx); err != nil {
 		return nil, err
 	}
-	s := &sequence{started: time.Now(), lease: m.budget.Lease(), score: &scoreRun{top: opt.Top, from: opt.From}}
+	s := &sequence{
+		started: time.Now(), lease: m.budget.Lease(), score: &scoreRun{top: opt.Top},
+		Sequence: sched.Sequence{From: opt.From, Tenant: strings.Clone(opt.Tenant), Priority: opt.Priority, Salt: opt.CacheSalt},
+	}
 	err := NewError(CodeResourceExhausted, s.lease.ReserveItems(budget.Request, uint64(len(tokens)), 4+4+8))
 	if err == nil {
 		s.prompt = slices.Clone(tokens) // the caller may reuse its own

@@ -25,6 +25,12 @@ type options struct {
 	stallLimit    time.Duration
 	activations   Activations
 	budget        *budget.Budget
+
+	kvBytes         int64   // 0: kvShare decides
+	kvShare         float64 // of what the budget has left
+	prefixIdle      time.Duration
+	privatePrefixes bool
+	tenantWeights   map[string]float64
 }
 
 // Bounds of the options.
@@ -109,6 +115,72 @@ func WithMemoryLimit(bytes int64) Option {
 	}
 }
 
+// WithKVCacheBytes sets how many bytes the pages of keys and values may take;
+// one page, of 32 tokens, there always is. Where they hold less than the context
+// length, that is the context length. Without it [WithKVCacheShare] decides.
+func WithKVCacheBytes(bytes int64) Option {
+	return func(o *options) error {
+		if bytes < 1 {
+			return fmt.Errorf("the KV cache has %d bytes, it must be above zero", bytes)
+		}
+		o.kvBytes = bytes
+		return nil
+	}
+}
+
+// WithKVCacheShare sets which share of what the memory budget has left the
+// pages of keys and values may take, in (0, 1), 0.5 by default. They never take
+// more than a full context of [WithMaxSequences] requests, nor less than one.
+// Memory is committed as pages are used.
+func WithKVCacheShare(share float64) Option {
+	return func(o *options) error {
+		if !(share > 0 && share < 1) { // NaN fails too
+			return fmt.Errorf("the share of the KV cache is %s, it must lie in (0, 1)", number(share))
+		}
+		o.kvShare = share
+		return nil
+	}
+}
+
+// WithPrefixIdle sets how long computed prompts are kept for others that begin
+// alike while the model has nothing to do, 10 minutes by default. Then their
+// memory goes back to the system. While it has, they are kept until their pages
+// are needed.
+func WithPrefixIdle(d time.Duration) Option {
+	return func(o *options) error {
+		if d <= 0 {
+			return fmt.Errorf("the prefix idle time is %v, it must be above zero", d)
+		}
+		o.prefixIdle = d
+		return nil
+	}
+}
+
+// WithPrivatePrefixes keeps the computed prompts of tenants apart, as if each
+// had a [Request.CacheSalt] of its own. By default all share them.
+func WithPrivatePrefixes() Option {
+	return func(o *options) error {
+		o.privatePrefixes = true
+		return nil
+	}
+}
+
+// WithTenantWeight sets a tenant's share of what is computed, relative to those
+// of other tenants whose requests wait at the same time; 1 by default. It is
+// counted in tokens.
+func WithTenantWeight(tenant string, weight float64) Option {
+	return func(o *options) error {
+		if !(weight >= 1e-6 && weight <= 1e6) { // NaN fails too
+			return fmt.Errorf("the weight of tenant %q is %s, it must lie in [1e-6, 1e6]", tenant, number(weight))
+		}
+		if o.tenantWeights == nil {
+			o.tenantWeights = map[string]float64{}
+		}
+		o.tenantWeights[tenant] = weight
+		return nil
+	}
+}
+
 // Activations is the format of activations in products with quantised weights.
 type Activations = tensor.Activations
 
@@ -142,7 +214,7 @@ func atLeastOne(what string, n, most int) (int, error) {
 
 // newOptions applies opts over the defaults and reports every problem at once.
 func newOptions(opts []Option) (options, error) {
-	o := options{threads: goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, streamBuffer: 64, stallLimit: 30 * time.Second}
+	o := options{threads: goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, streamBuffer: 64, stallLimit: 30 * time.Second, kvShare: 0.5, prefixIdle: 10 * time.Minute}
 	var errs []error
 	for _, opt := range opts {
 		errs = append(errs, opt(&o))

@@ -38,6 +38,20 @@ type Request struct {
 	// nil draws a new one.
 	Seed *uint64
 
+	// Priority puts the request before all that wait with a lower one; where
+	// there is no room they are even taken out of their places and computed
+	// anew later. Any number, 0 by default. It is strict: as long as requests
+	// of a higher priority come, lower ones wait.
+	Priority int
+	// Tenant names on whose behalf the request is made, in at most 64 bytes.
+	// Tenants that wait share what is computed by their weights; see
+	// [WithTenantWeight] and [WithPrivatePrefixes].
+	Tenant string
+	// CacheSalt keeps the request's computed prompt apart: only requests of
+	// the same salt can start from it, so that none of the others can tell by its
+	// time to first token what this one asked. At most 64 bytes.
+	CacheSalt string
+
 	// Logprobs asks for each token's log-probability.
 	Logprobs bool
 	// TopLogprobs asks for that many alternatives at each token, at most 20.
@@ -52,6 +66,8 @@ const (
 	maxTemperature = 100
 	maxTopLogprobs = 20
 	maxMessages    = 65536
+	maxTenantBytes = 64
+	maxSaltBytes   = 64
 )
 
 // Validate reports the first field that can't be used, as an [*Error] with
@@ -94,6 +110,16 @@ func (r *Request) Validate() error {
 		if m.Role == "" {
 			return invalid("messages", "message %d has no role", i)
 		}
+	}
+	return validScheduling(r.Tenant, r.CacheSalt)
+}
+
+func validScheduling(tenant, salt string) error {
+	switch {
+	case len(tenant) > maxTenantBytes:
+		return invalid("tenant", "the tenant has %d bytes, it may have %d", len(tenant), maxTenantBytes)
+	case len(salt) > maxSaltBytes:
+		return invalid("cache_salt", "the cache salt has %d bytes, it may have %d", len(salt), maxSaltBytes)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	goruntime "runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -359,13 +360,13 @@ func cancelTimes(t *testing.T, m *runtime.Model, prompt, tries int) {
 		until runtime.EventKind
 	}{{"prefill", runtime.EventProgress}, {"decode", runtime.EventToken}} {
 		var took, freed []time.Duration
-		for range tries {
+		for try := range tries { // each computes its prompt
 			ctx, cancel := context.WithCancel(t.Context())
 			input := tokens
 			if phase.until == runtime.EventToken {
 				input = tokens[:8]
 			}
-			s, err := m.Start(ctx, runtime.Request{Tokens: input, IgnoreEOS: true})
+			s, err := m.Start(ctx, runtime.Request{Tokens: input, IgnoreEOS: true, CacheSalt: strconv.Itoa(try)})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,31 +1,30 @@
 package runtime
 
 import (
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
-	"github.com/dunlin-go/dunlin/internal/kvcache"
 	"github.com/dunlin-go/dunlin/internal/sampler"
+	"github.com/dunlin-go/dunlin/internal/sched"
 	"github.com/dunlin-go/dunlin/tokenizer"
 )
 
 // sequence is one request from submission to its end. All but its stream
 // belongs to the engine's loop once it was submitted.
 type sequence struct {
+	sched.Sequence
+
 	stream *Stream
 	writer *StreamWriter
 	lease  *budget.Lease // what the request keeps in memory
 
 	prompt   []int32
-	capacity int            // most tokens of prompt and answer
-	pages    *kvcache.Lease // nil while it waits
-	done     int            // tokens whose keys and values are stored
-	last     int32          // the newest token, not computed yet
-	planned  int            // tokens in the step that is being run
-	rows     int            // rows of logits in that step
-	firstRow int
+	last     int32 // the newest token
+	firstRow int   // of its logits, in the step that is being run
 
-	maxTokens   int // what the request said, for capacity
+	maxTokens   int // what the request said, for Limit
 	ignoreEOS   bool
 	logprobs    bool
 	topLogprobs int
@@ -43,19 +42,17 @@ type sequence struct {
 // scoreRun gathers what Score returns.
 type scoreRun struct {
 	top    int
-	from   int // the first position that has logits
 	result Score
 }
 
-// most is how many tokens from position done on can be in one step that has so
-// many rows of logits: those before from need none.
-func (r *scoreRun) most(done, rows int) int { return max(r.from-done, 0) + rows }
-
-// rows is how many of n tokens from position done on need logits: the last ones.
-func (r *scoreRun) rows(done, n int) int { return min(max(done+n-r.from, 0), n) }
-
-// prefilling reports whether tokens of the prompt are still to be computed.
-func (s *sequence) prefilling() bool { return s.done < len(s.prompt) }
+// cacheSalt joins what keeps the prefixes of requests apart. A tenant and a
+// salt never give what another pair gives.
+func cacheSalt(tenant, salt string, private bool) string {
+	if private {
+		return strconv.Itoa(len(tenant)) + ":" + tenant + salt
+	}
+	return strings.Clone(salt) // pages keep it for longer than the request
+}
 
 // accept takes the logits after the newest token: it chooses the next one and
 // sends it. The stream has room for two events. ended is true when the answer
@@ -82,7 +79,7 @@ func (s *sequence) accept(tok *tokenizer.Tokenizer, logits []float32, now time.T
 		if ev.Text, stopped = s.stopper.Push(s.decoder.Text(id)); stopped {
 			finish = FinishStop
 			s.decoder.Reset()
-		} else if len(s.prompt)+s.generated >= s.capacity { // MaxTokens is part of it
+		} else if len(s.prompt)+s.generated >= s.Limit { // MaxTokens is part of it
 			finish = FinishLength
 		}
 	}
@@ -92,7 +89,7 @@ func (s *sequence) accept(tok *tokenizer.Tokenizer, logits []float32, now time.T
 	}
 	s.writer.TrySend(Event{
 		Kind: EventFinish, Text: s.rest(), Finish: finish,
-		Usage: Usage{PromptTokens: len(s.prompt), CompletionTokens: s.generated},
+		Usage: Usage{PromptTokens: len(s.prompt), CompletionTokens: s.generated, CachedTokens: s.Cached},
 		Timing: Timing{
 			Queue: s.firstStep.Sub(s.started), TimeToFirstToken: s.firstToken.Sub(s.started),
 			Prefill: s.firstToken.Sub(s.firstStep), Decode: now.Sub(s.firstToken),

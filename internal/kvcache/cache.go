@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
+	"math/rand/v2"
 	"unsafe"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
@@ -12,10 +14,6 @@ import (
 
 // PageTokens is the number of tokens on a page.
 const PageTokens = tensor.PageTokens
-
-// ErrNoPages is returned when a lease can't be had now, but could when other
-// sequences have ended.
-var ErrNoPages = errors.New("the KV cache has no free pages")
 
 // Shape is the geometry of a model's cache.
 type Shape struct {
@@ -38,39 +36,113 @@ func (s Shape) PageBytes() int64 {
 	return n
 }
 
+// PagePrice is what a page takes of the budget: its keys and values, and what
+// the cache remembers of it.
+func (s Shape) PagePrice() int64 {
+	n := s.PageBytes()
+	if n > math.MaxInt64-recordBytes {
+		return math.MaxInt64
+	}
+	return n + recordBytes
+}
+
+// recordBytes is the price of a page's record, its places in the free list and
+// in the index, and a salt of up to maxSaltBytes.
+const (
+	recordBytes  = 384
+	maxSaltBytes = 160
+)
+
 // PagesFor is the number of pages that tokens need.
 func PagesFor(tokens int) int { return (tokens + PageTokens - 1) / PageTokens }
 
-// Cache is an arena of pages and the list of those that are free.
+// Cache is an arena of pages and what is known of each.
+//
+// A page is in one of three states. It is free; or held by sequences, as many
+// as its count of references says; or kept, by nobody but the tree of prefixes,
+// until somebody asks for the same tokens or needs the memory.
+//
+// The tree has a node for each page that was computed in full: the page itself.
+// Its key is its parent, the 32 tokens on it and, at the root, a salt, compared
+// in full, so that no collision of hashes can give a sequence the keys of other
+// tokens. A child's keys and values were computed after exactly its ancestors'
+// tokens, and sequences hold a node only together with all of its ancestors.
+//
+// Pages that only the tree holds form a list, least recently used first. A
+// sequence gives its pages back from the last to the first, so a node's
+// children always come before it there, and the head is always a leaf: evicting
+// is taking the head, without a search.
+//
+// A page that is shared is never written: a sequence that agrees with a page
+// only up to some token, or needs the last one computed anew, gets a copy.
+// Where two sequences computed the same page at the same time, the second gives
+// up its own for the tree's, which has the same bits.
+//
+// Rejected: nodes with runs of several pages (they have to be split and merged,
+// and save little when a page is most of a megabyte); hashes of prefixes as
+// keys (a collision is another tenant's text); a price paid when a page is
+// first used (a sequence could then fail half way for what another model
+// allocated).
 type Cache struct {
-	kv       tensor.KV
-	arena    []byte
-	free     []int32
-	promised int // pages that leases may still take
-	pages    int
-	lease    *budget.Lease
-	price    int64
+	kv      tensor.KV
+	arena   []byte
+	records []record
+	free    []int32 // used last first, so that memory already committed is used again
+	buckets []int32 // heads of chains of records by hash, a power of two of them
+	seed    uint64
+	roots   int32 // the first of the nodes without a parent
+	// The list of pages that only the tree holds.
+	oldest, newest int32
+	kept           int
+
+	touched int // pages whose memory may be committed
+	lease   *budget.Lease
+	bytes   int64 // of a page
+}
+
+// none stands for no page.
+const none = int32(-1)
+
+// record is what is known of a page.
+type record struct {
+	refs    int32 // sequences that hold it, and one for the tree
+	inTree  bool
+	touched bool // its memory may be committed
+
+	parent         int32
+	child          int32 // the first of its children, the newest
+	before, after  int32 // among its parent's children
+	chain          int32 // the next one in its bucket
+	older, younger int32 // among those that only the tree holds
+	salt           string
+	tokens         [PageTokens]int32
 }
 
 // New makes a cache of pages of the shape. Every page is priced in the budget
 // up front, though memory is committed only when a page is first used.
 func New(shape Shape, pages int, b *budget.Budget) (*Cache, error) {
-	price := shape.PageBytes()
-	if pages < 1 || pages > math.MaxInt32 || price > math.MaxInt/int64(pages) {
-		return nil, fmt.Errorf("kvcache: %d pages of %d bytes can't be addressed", pages, price)
+	size, price := shape.PageBytes(), shape.PagePrice()
+	if pages < 1 || pages > math.MaxInt32/2 || price > math.MaxInt/int64(pages) {
+		return nil, fmt.Errorf("kvcache: %d pages of %d bytes can't be addressed", pages, size)
 	}
 	lease := b.Lease()
 	if err := lease.Reserve(budget.KVCache, price*int64(pages)); err != nil {
 		return nil, err
 	}
-	arena, err := reserve(int(price) * pages)
+	arena, err := reserve(int(size) * pages)
 	if err != nil {
 		lease.Close()
-		return nil, fmt.Errorf("kvcache: reserve %d bytes: %w", price*int64(pages), err)
+		return nil, fmt.Errorf("kvcache: reserve %d bytes: %w", size*int64(pages), err)
 	}
-	c := &Cache{arena: arena, pages: pages, lease: lease, price: price, free: make([]int32, pages)}
+	c := &Cache{
+		arena: arena, lease: lease, bytes: size, seed: rand.Uint64(), roots: none, oldest: none, newest: none,
+		records: make([]record, pages), free: make([]int32, pages), buckets: make([]int32, 1<<bits.Len(uint(pages))),
+	}
 	for i := range c.free {
 		c.free[i] = int32(pages - 1 - i) // so that low pages are used first
+	}
+	for i := range c.buckets {
+		c.buckets[i] = none
 	}
 	c.kv = tensor.KV{Layers: shape.Layers, Heads: shape.Heads, HeadDim: shape.HeadDim}
 	// The arena is page-aligned memory that stays until Close takes these
@@ -86,14 +158,24 @@ func New(shape Shape, pages int, b *budget.Budget) (*Cache, error) {
 // KV is the cache as the operations see it.
 func (c *Cache) KV() *tensor.KV { return &c.kv }
 
-// Pages is the number of pages in all.
-func (c *Cache) Pages() int { return c.pages }
+// Pages is the number of pages in all. It never changes.
+func (c *Cache) Pages() int { return len(c.records) }
 
 // Used is the number of pages that sequences hold.
-func (c *Cache) Used() int { return c.pages - len(c.free) }
+func (c *Cache) Used() int { return len(c.records) - len(c.free) - c.kept }
+
+// Kept is the number of pages that only the tree of prefixes holds.
+func (c *Cache) Kept() int { return c.kept }
+
+// Available is the number of pages that sequences can take: free ones, and those
+// that only the tree holds.
+func (c *Cache) Available() int { return len(c.free) + c.kept }
 
 // PageBytes is the size of a page.
-func (c *Cache) PageBytes() int64 { return c.price }
+func (c *Cache) PageBytes() int64 { return c.bytes }
+
+// Committed is the number of pages whose memory may be committed.
+func (c *Cache) Committed() int { return c.touched }
 
 // Close gives the arena back to the operating system. It must come after the
 // last step.
@@ -107,45 +189,77 @@ func (c *Cache) Close() error {
 	return release(arena)
 }
 
-// Lease is one sequence's share of a cache: a promise of pages, and those of
-// them that were taken.
-type Lease struct {
-	cache    *Cache
-	Table    tensor.PageTable // the pages taken, in the order of the sequence's tokens
-	promised int
-}
-
-// Lease promises pages for up to tokens. It returns [ErrNoPages] where they are
-// promised to others.
-func (c *Cache) Lease(tokens int) (*Lease, error) {
-	n := PagesFor(tokens)
-	if n > len(c.free)-c.promised {
-		return nil, ErrNoPages
+// take gives a page without content, of those that are free or else the one
+// that the tree has used least recently; none where sequences hold all.
+func (c *Cache) take() int32 {
+	if len(c.free) == 0 && !c.evict() {
+		return none
 	}
-	c.promised += n
-	return &Lease{cache: c, Table: make(tensor.PageTable, 0, n), promised: n}, nil
+	p := c.free[len(c.free)-1]
+	c.free = c.free[:len(c.free)-1]
+	r := &c.records[p]
+	r.refs = 1
+	if !r.touched {
+		r.touched = true
+		c.touched++
+	}
+	return p
 }
 
-// Grow takes pages until the table holds tokens, which must not be more than
-// the lease was made for.
-func (l *Lease) Grow(tokens int) {
-	for len(l.Table) < PagesFor(tokens) {
-		if l.promised == 0 {
-			panic("kvcache: a sequence outgrew its lease")
+// hold adds a reference of a sequence to a page of the tree.
+func (c *Cache) hold(p int32) {
+	r := &c.records[p]
+	if r.refs == 1 {
+		c.unlist(p)
+	}
+	r.refs++
+}
+
+// drop takes a sequence's reference away.
+func (c *Cache) drop(p int32) {
+	r := &c.records[p]
+	r.refs--
+	switch {
+	case r.refs == 0:
+		c.free = append(c.free, p)
+	case r.refs == 1 && r.inTree:
+		c.list(p)
+	}
+}
+
+// data is a page's memory.
+func (c *Cache) data(p int32) []byte {
+	return c.arena[int64(p)*c.bytes:][:c.bytes:c.bytes]
+}
+
+// Trim gives the memory of free pages back to the operating system. They stay
+// usable: the next use commits memory anew.
+func (c *Cache) Trim() error {
+	// Pages needn't end where the system's do: whole runs of free ones lose less.
+	var errs []error
+	begin := none
+	for p := range int32(len(c.records)) + 1 {
+		if int(p) < len(c.records) && c.records[p].refs == 0 {
+			if begin == none {
+				begin = p
+			}
+			if r := &c.records[p]; r.touched {
+				r.touched = false
+				c.touched--
+			}
+			continue
 		}
-		c := l.cache
-		l.promised--
-		c.promised--
-		l.Table = append(l.Table, c.free[len(c.free)-1])
-		c.free = c.free[:len(c.free)-1]
+		if begin != none {
+			errs = append(errs, discard(c.arena, int64(begin)*c.bytes, int64(p)*c.bytes))
+			begin = none
+		}
 	}
+	return errors.Join(errs...)
 }
 
-// Release gives the pages and the promise back. It may be called more than
-// once.
-func (l *Lease) Release() {
-	c := l.cache
-	c.promised -= l.promised
-	c.free = append(c.free, l.Table...)
-	l.Table, l.promised = nil, 0
+// Forget empties the tree of prefixes, but for what sequences hold.
+func (c *Cache) Forget() {
+	for c.evict() {
+		continue
+	}
 }

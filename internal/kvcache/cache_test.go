@@ -4,8 +4,7 @@ import (
 	"errors"
 	"math"
 	"testing"
-
-	"pgregory.net/rapid"
+	"unsafe"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
 )
@@ -23,12 +22,15 @@ func TestShapePageBytes(t *testing.T) {
 		if got := tc.shape.PageBytes(); got != tc.want {
 			t.Errorf("%+v: %d bytes, want %d", tc.shape, got, tc.want)
 		}
+		if got := tc.shape.PagePrice(); got <= tc.want && got != math.MaxInt64 {
+			t.Errorf("%+v: the price is %d, the page alone %d", tc.shape, got, tc.want)
+		}
 	}
 }
 
 func TestNewPricesItsPages(t *testing.T) {
 	shape := Shape{Layers: 2, Heads: 1, HeadDim: 32}
-	b := budget.New(10 * shape.PageBytes())
+	b := budget.New(10 * shape.PagePrice())
 	if _, err := New(shape, 11, b); !errors.Is(err, budget.ErrExceeded) {
 		t.Errorf("11 pages in a budget of 10: %v", err)
 	}
@@ -54,61 +56,9 @@ func TestNewPricesItsPages(t *testing.T) {
 	}
 }
 
-// TestLeases plays random sequences against the rules: no page belongs to two,
-// a lease that was granted can always grow to its size, and in the end all
-// pages are free.
-func TestLeases(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		c, err := New(Shape{Layers: 1, Heads: 1, HeadDim: 8}, rapid.IntRange(1, 20).Draw(t, "pages"), budget.New(1<<30))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		type seq struct {
-			l         *Lease
-			size, len int
-		}
-		var live []seq
-		for range 60 {
-			switch op := rapid.IntRange(0, 2).Draw(t, "op"); {
-			case op == 0:
-				size := rapid.IntRange(1, 200).Draw(t, "size")
-				l, err := c.Lease(size)
-				promised := 0
-				for _, s := range live {
-					promised += PagesFor(s.size)
-				}
-				if fits := promised+PagesFor(size) <= c.Pages(); (err == nil) != fits {
-					t.Fatalf("lease of %d tokens with %d of %d pages promised: %v", size, promised, c.Pages(), err)
-				}
-				if err == nil {
-					live = append(live, seq{l: l, size: size})
-				}
-			case op == 1 && len(live) > 0:
-				s := &live[rapid.IntRange(0, len(live)-1).Draw(t, "grow")]
-				s.len = rapid.IntRange(s.len, s.size).Draw(t, "to")
-				s.l.Grow(s.len)
-			case op == 2 && len(live) > 0:
-				i := rapid.IntRange(0, len(live)-1).Draw(t, "end")
-				live[i].l.Release()
-				live[i].l.Release()
-				live = append(live[:i], live[i+1:]...)
-			}
-			owner := map[int32]bool{}
-			for _, s := range live {
-				if len(s.l.Table) != PagesFor(s.len) {
-					t.Fatalf("%d pages for %d tokens", len(s.l.Table), s.len)
-				}
-				for _, p := range s.l.Table {
-					if owner[p] {
-						t.Fatalf("page %d has two owners", p)
-					}
-					owner[p] = true
-				}
-			}
-			if c.Used() != len(owner) {
-				t.Fatalf("%d pages used, %d owned", c.Used(), len(owner))
-			}
-		}
-	})
+// TestRecordsArePriced: what a page has besides its keys and values fits its price.
+func TestRecordsArePriced(t *testing.T) {
+	if n := unsafe.Sizeof(record{}) + 3*unsafe.Sizeof(int32(0)) + maxSaltBytes; n > recordBytes {
+		t.Errorf("%d bytes a page, %d are priced", n, recordBytes)
+	}
 }

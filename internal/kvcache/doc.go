@@ -1,15 +1,18 @@
 // Package kvcache is the paged cache of keys and values: one arena off the Go
-// heap, cut into fixed pages that sequences borrow.
+// heap, cut into fixed pages that sequences hold together.
 //
 // # Basics
 //
 // [New] reserves address space for a number of pages; the operating system
-// commits memory as pages are written. A sequence first takes a [Lease] for the
-// most pages it can come to need, so that it never fails half way, then takes
-// the pages one by one as it grows.
+// commits memory as pages are written, and [Cache.Trim] gives that of free ones
+// back. A [Sequence] begins with [Cache.Start], on the pages that others have
+// computed for the same tokens, takes pages as it grows, publishes those that it
+// has filled and releases all when it ends. Published pages stay until their
+// memory is needed, the least recently used first.
 //
 // # Caveats
 //
 // A cache has one owner: the goroutine that runs the engine's steps. Its views
-// end with [Cache.Close].
+// end with [Cache.Close]. A page holds all layers: those that see only a window
+// keep what they have, and a page is given back as a whole.
 package kvcache
