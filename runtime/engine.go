@@ -67,7 +67,8 @@ type engine struct {
 	prefills int                    // how many of them, the last ones, compute their prompts
 	batch    tensor.Batch
 	logits   []float32
-	forward  func() error // runs the model on batch
+	forward  func() error // runs the model on batch and chooses the next tokens
+	choose   func(i int)  // for the step's sequence i
 	began    time.Time    // when forward did
 	pace     pace
 	idle     idleness
@@ -118,7 +119,13 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 		e.began = time.Now()
 		n := len(e.batch.Logits) * cfg.Vocabulary
 		model.Forward(e.compute, &e.batch, e.cache.KV(), e.logits[:n])
+		e.compute.Each(len(e.step), e.choose)
 		return nil
+	}
+	e.choose = func(i int) {
+		if s := e.step[i]; s.score == nil && s.Rows > 0 {
+			s.choose(e.row(s.firstRow))
+		}
 	}
 	e.exec.Retain()
 	go e.loop()
@@ -414,6 +421,13 @@ func (e *engine) run() {
 	}
 }
 
+// row is a row of the step's logits. What is beyond the tokenizer's vocabulary is
+// padding: it has no text.
+func (e *engine) row(i int) []float32 {
+	vocabulary := len(e.logits) / e.limits.Logits
+	return e.logits[i*vocabulary:][:e.tok.Size()]
+}
+
 // stepError names a memory fault as the pool does.
 func stepError(err error) error {
 	if fault := (*exec.FaultError)(nil); errors.As(err, &fault) {
@@ -441,20 +455,17 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 			s.writer.TrySend(Event{Kind: EventProgress, Progress: Progress{Stage: StagePrefill, Done: s.Done, Total: len(s.prompt)}})
 		}
 	}
-	vocabulary := len(e.logits) / e.limits.Logits
 	for i := range rows {
-		// Rows beyond the tokenizer's vocabulary are padding: they have no text.
-		logits := e.logits[(s.firstRow+i)*vocabulary:][:e.tok.Size()]
 		var ended bool
 		var err error
 		if s.score != nil {
 			if s.writer.Ended() {
 				return // of a large vocabulary, all rows of a step take a while
 			}
-			err = s.score.add(s.prompt, first+i, logits)
+			err = s.score.add(s.prompt, first+i, e.row(s.firstRow+i))
 			ended = err != nil || first+i+1 == len(s.prompt)
 		} else {
-			ended, err = s.accept(e.tok, logits, now)
+			ended, err = s.accept(e.tok, now)
 			if err == nil {
 				e.counts.completion.Add(1)
 				e.sched.Append(&s.Sequence, s.last)

@@ -32,6 +32,8 @@ type sequence struct {
 	stopper     sampler.Stopper
 	decoder     *tokenizer.StreamDecoder
 	generated   int
+	chosen      Event // the token that the step has chosen
+	chosenErr   error
 
 	started, firstStep, firstToken time.Time
 	stalled                        time.Time // since when its reader has left no room, zero if it has
@@ -54,23 +56,28 @@ func cacheSalt(tenant, salt string, private bool) string {
 	return strings.Clone(salt) // pages keep it for longer than the request
 }
 
-// accept takes the logits after the newest token: it chooses the next one and
-// sends it. The stream has room for two events. ended is true when the answer
-// is complete.
-func (s *sequence) accept(tok *tokenizer.Tokenizer, logits []float32, now time.Time) (ended bool, err error) {
-	id, err := s.sampler.Next(logits)
-	if err != nil {
-		return true, NewError(CodeNumerics, err)
+// choose takes the logits after the newest token and chooses the next one. It is
+// called inside of the step, for several sequences at once.
+func (s *sequence) choose(logits []float32) {
+	s.chosen = Event{Kind: EventToken}
+	if s.chosen.Token, s.chosenErr = s.sampler.Next(logits); s.chosenErr == nil && s.logprobs {
+		s.addLogprobs(&s.chosen, logits)
 	}
+}
+
+// accept sends the chosen token. The stream has room for two events. ended is true
+// when the answer is complete.
+func (s *sequence) accept(tok *tokenizer.Tokenizer, now time.Time) (ended bool, err error) {
+	if s.chosenErr != nil {
+		return true, NewError(CodeNumerics, s.chosenErr)
+	}
+	ev := s.chosen
+	id := ev.Token
 	if s.generated == 0 {
 		s.firstToken = now
 	}
 	s.last = id
 	s.generated++
-	ev := Event{Kind: EventToken, Token: id}
-	if s.logprobs {
-		s.addLogprobs(&ev, logits)
-	}
 	finish := FinishReason(0)
 	if !s.ignoreEOS && tok.IsEndOfGeneration(id) {
 		finish = FinishStop

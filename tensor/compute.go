@@ -79,6 +79,7 @@ type Compute struct {
 	attention attentionTask
 	embed     embedTask
 	rows      rowsTask
+	each      eachTask
 }
 
 // worker is the working memory of one thread.
@@ -148,6 +149,21 @@ func (c *Compute) setStep(s *exec.Step) {
 	c.mu.Lock()
 	c.current = s
 	c.mu.Unlock()
+}
+
+// Each calls f for the items [0, n), each on any of the step's threads. f calls no
+// operation of c.
+func (c *Compute) Each(n int, f func(i int)) {
+	c.each = eachTask(f)
+	c.step.Do(&c.each, n, 1)
+}
+
+type eachTask func(i int)
+
+func (t *eachTask) Do(_, lo, hi int) {
+	for i := lo; i < hi; i++ {
+		(*t)(i)
+	}
 }
 
 // Interrupt makes the Step that runs now, if one does, return early with
