@@ -17,20 +17,6 @@ func dotF32(x, y []float32) float32 {
 	return (s0 + s1) + (s2 + s3)
 }
 
-func dotF16(x []float32, y []uint16) float32 {
-	var s0, s1, s2, s3 float32
-	for ; len(x) >= 4 && len(y) >= 4; x, y = x[4:], y[4:] {
-		s0 += float32(x[0] * f16to32(y[0]))
-		s1 += float32(x[1] * f16to32(y[1]))
-		s2 += float32(x[2] * f16to32(y[2]))
-		s3 += float32(x[3] * f16to32(y[3]))
-	}
-	for i, v := range x {
-		s0 += float32(v * f16to32(y[i]))
-	}
-	return (s0 + s1) + (s2 + s3)
-}
-
 func (generic) toF16(dst []uint16, src []float32) {
 	for i, v := range src {
 		dst[i] = f32to16(v)
