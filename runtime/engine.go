@@ -372,7 +372,7 @@ func (e *engine) gather(now time.Time) bool {
 	e.look(now) // at those that have a place again, too
 	e.mu.Lock()
 	e.waiting, e.occupied = e.sched.Waiting(), len(e.sched.Running())
-	e.turnover.add(ended, now)
+	e.turnover.add(ended, e.waiting+e.occupied > 0, now)
 	e.mu.Unlock()
 	return true
 }

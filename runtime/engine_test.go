@@ -264,8 +264,8 @@ func TestTurnover(t *testing.T) {
 	now := time.Unix(0, 0)
 	for range 100 {
 		now = now.Add(2 * time.Second)
-		v.add(2, now)
-		v.add(0, now)
+		v.add(2, true, now)
+		v.add(0, true, now)
 	}
 	if h := v.hint(1); h < 900*time.Millisecond || h > 1100*time.Millisecond {
 		t.Errorf("two in two seconds, the hint is %v", h)
@@ -273,12 +273,20 @@ func TestTurnover(t *testing.T) {
 	if h := v.hint(10); h < 9*time.Second || h > 11*time.Second {
 		t.Errorf("two in two seconds, the hint for ten is %v", h)
 	}
+	// A pause between two bursts isn't how long requests take.
+	before := v.hint(10)
+	v.add(1, false, now.Add(2*time.Second))
+	now = now.Add(time.Hour)
+	v.add(1, true, now)
+	if h := v.hint(10); h > before+before/5 {
+		t.Errorf("after a pause the hint for ten is %v, %v before", h, before)
+	}
 	if h := v.hint(1 << 30); h != maxRetry {
 		t.Errorf("the hint is %v, at most %v it should be", h, maxRetry)
 	}
 	for range 100 {
 		now = now.Add(time.Microsecond)
-		v.add(1, now)
+		v.add(1, true, now)
 	}
 	if h := v.hint(1); h != minRetry {
 		t.Errorf("the hint is %v, at least %v it should be", h, minRetry)

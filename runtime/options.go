@@ -170,6 +170,9 @@ func WithPrivatePrefixes() Option {
 // counted in tokens.
 func WithTenantWeight(tenant string, weight float64) Option {
 	return func(o *options) error {
+		if err := validScheduling(tenant, ""); err != nil {
+			return err
+		}
 		if !(weight >= 1e-6 && weight <= 1e6) { // NaN fails too
 			return fmt.Errorf("the weight of tenant %q is %s, it must lie in [1e-6, 1e6]", tenant, number(weight))
 		}

@@ -40,8 +40,9 @@ const (
 	unknownRetry = time.Second
 )
 
-// add notes that so many of those that ran have ended.
-func (t *turnover) add(ended int, now time.Time) {
+// add notes that so many of those that ran have ended, and whether there are
+// others: a pause says nothing about how long they take.
+func (t *turnover) add(ended int, others bool, now time.Time) {
 	if ended == 0 {
 		return
 	}
@@ -52,7 +53,9 @@ func (t *turnover) add(ended int, now time.Time) {
 		}
 		t.gap += (gap - t.gap) / 8
 	}
-	t.last = now
+	if t.last = now; !others {
+		t.last = time.Time{}
+	}
 }
 
 // hint is when to try again where so many wait.

@@ -10,7 +10,7 @@ import (
 // their pages of the cache. Where rope isn't nil, it rotates the keys before that,
 // and the queries `[tokens, query heads, headDim]`, in place.
 func (c *Compute) StoreKV(kv *KV, layer int, queries, keys, values []float32, rope *RopeTable, b *Batch) {
-	check(len(keys) == len(values) && len(keys) == b.Len()*kv.Heads*kv.HeadDim, "StoreKV")
+	check(len(keys) == len(values) && len(keys) == b.Len()*kv.Heads*kv.HeadDim && kv.HeadDim == c.limits.HeadDim, "StoreKV")
 	check(rope == nil || rope.dims <= kv.HeadDim && len(queries)%(b.Len()*kv.HeadDim) == 0, "StoreKV")
 	c.store = storeTask{c: c, kv: kv, layer: layer, queries: queries, keys: keys, values: values, rope: rope, b: b}
 	c.step.Do(&c.store, b.Len(), tokenGrain)
@@ -61,8 +61,8 @@ func scatter[T float32 | uint16](dst, src []T, step int) {
 }
 
 // tileQueries is how many queries meet a block of keys before the next block
-// comes: so many that its elements are widened for several at once, so few that all
-// stay in the first cache. A tile is some consecutive tokens of one sequence, with those of
+// comes: enough for kernels that take 12 at once, and few enough to stay in the
+// first cache. A tile is some consecutive tokens of one sequence, with those of
 // their query heads that share a key head.
 const tileQueries = 24
 

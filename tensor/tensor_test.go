@@ -13,9 +13,7 @@ import (
 	"github.com/dunlin-go/dunlin/internal/exec"
 )
 
-const (
-	testHeadDim = 32
-)
+const testHeadDim = 32
 
 // compute returns a Compute and a function that runs f in one of its steps.
 func compute(t testing.TB, threads int, act Activations) (*Compute, func(f func())) {

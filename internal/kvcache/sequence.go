@@ -107,10 +107,11 @@ func (s *Sequence) Release() {
 }
 
 // Follows reports whether what s computes next is what other computes next too: the
-// same page after the same tokens. Both must have all of their pages shared.
+// same page after the same tokens. Of s, all pages must be shared; other may stand in the
+// middle of that page.
 func (s *Sequence) Follows(other *Sequence, tokens, others []int32) bool {
 	at := s.shared * PageTokens
-	if len(s.Table) != s.shared || len(other.Table) != other.shared || s.shared != other.shared || s.salt != other.salt ||
+	if len(s.Table) != s.shared || s.shared != other.shared || s.salt != other.salt ||
 		s.last() != other.last() || len(tokens) < at+PageTokens || len(others) < at+PageTokens {
 		return false
 	}

@@ -75,6 +75,9 @@ func (s *Scheduler) adopt(r *Sequence) {
 	}
 	if n := r.pages.Adopt(r.Tokens[:min(r.From, len(r.Tokens))]); n > r.Done {
 		s.found(r, n-r.Done)
+		if !r.anew {
+			r.tenant.charge(r.Done - n) // it was charged for computing them
+		}
 		r.Done = n
 	}
 }
@@ -111,6 +114,9 @@ func (s *Scheduler) share(left, spare int) {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.atMost(spare), b.atMost(spare)))
 	})
 	for i, r := range s.order {
+		if left == 0 {
+			break
+		}
 		if r != first && (r.follows(first) || slices.ContainsFunc(s.order[:i], r.follows)) {
 			continue
 		}

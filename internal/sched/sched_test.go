@@ -335,6 +335,30 @@ func TestOneComputesForAll(t *testing.T) {
 	}
 }
 
+// TestOneComputesForAllMidPage has one that is longer begin, in steps that end in the
+// middle of a page: the shorter one still waits for what they share.
+func TestOneComputesForAllMidPage(t *testing.T) {
+	for _, size := range []int{16, 48, 100, 200} {
+		b := newBench(t, 200, 8, nil)
+		shared := prompt(99, 31*page+8)
+		for id, tail := range []int{70, 9} {
+			b.add(request(slices.Concat(shared, prompt(int32(id), tail)), 1))
+		}
+		computed := 0
+		for range 400 {
+			step := b.plan(size)
+			for _, r := range step {
+				computed += r.Planned
+			}
+			b.compute(step)
+			b.check()
+		}
+		if want := len(shared) + 70 + 9 + page; computed > want {
+			t.Errorf("steps of %d: %d tokens were computed, %d would do", size, computed, want)
+		}
+	}
+}
+
 // TestRowsAreBounded plans prompts that want logits for every token.
 func TestRowsAreBounded(t *testing.T) {
 	b := newBench(t, 100, 4, nil)

@@ -231,8 +231,8 @@ func (s *Scheduler) place(r *Sequence) {
 	s.running = slices.Insert(s.running, i, r)
 	r.tenant.running++
 	// Room for the whole answer, once and for all; its price was paid before Add.
-	if n := r.Limit - len(r.Tokens); n > 0 {
-		r.Tokens = slices.Grow(r.Tokens, n)
+	if cap(r.Tokens) < r.Limit {
+		r.Tokens = append(make([]int32, 0, r.Limit), r.Tokens...)
 	}
 	if !r.charged {
 		r.charged = true

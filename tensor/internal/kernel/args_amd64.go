@@ -44,8 +44,8 @@ type dotArgs struct {
 	near   int
 }
 
-// attendArgs are the operands of a block's attention: d is a multiple of 8, n
-// and queries are at least 1.
+// attendArgs are the operands of a block's attention: d is a multiple of 8,
+// or of 16 for AVX-512; n and queries are at least 1.
 type attendArgs struct {
 	q       unsafe.Pointer // [query][d]
 	keys    unsafe.Pointer // [d][blockKeys]
@@ -60,7 +60,8 @@ type attendArgs struct {
 	queries int
 }
 
-// quantArgs are the operands of the quantisation of one token's blocks.
+// quantArgs are the operands of the quantisation of one token's blocks, of four at
+// least for AVX-512.
 type quantArgs struct {
 	x       unsafe.Pointer
 	blocks  int
@@ -74,7 +75,7 @@ type quantArgs struct {
 }
 
 // vecArgs are the operands of the elementwise operations on n elements, a
-// multiple of 16.
+// multiple of 16, or of 64 for the gates of AVX-512.
 type vecArgs struct {
 	dst    unsafe.Pointer
 	hi     unsafe.Pointer // what dst's elements are rotated with

@@ -16,7 +16,7 @@
 // Same bits: each output element has one order of accumulation, whatever the
 // number of tokens, the rows of the call and the place of the element in a
 // slice. [Set.Quantize], [Set.MulQ], [Set.Dequantize], the float16 conversions,
-// the gates and other activations, [Set.LayerNorm], [Set.Add], the weights of the
+// the gates and other activations, [Set.LayerNorm], [Set.Add], [Set.Argmax], the weights of the
 // softmax and the rotations give the same bits in every set; [Set.MulF], the
 // attention's products and [Set.RMSNorm] fuse multiply and add in assembly and
 // don't in portable Go, so they agree between sets only within rounding.

@@ -30,6 +30,7 @@ func attention() {
 	}
 }
 
+// attention16 generates them for AVX-512.
 func attention16() {
 	for _, f := range []string{"F32", "F16"} {
 		for _, n := range []int{1, 2, 3, 4, 6, 8, 12} {

@@ -52,7 +52,7 @@ const (
 // tokenBlock is a block of the token's activations.
 type tokenBlock struct {
 	half [2]vec        // 16 elements in both lanes
-	fix  reg.GPVirtual // where -128 * their sum is, if the frame walks it
+	fix  reg.GPVirtual // where -128 * their sum is
 }
 
 // streamLoopAVX2 is the frame of a stream, eight rows at a time: dot gives the

@@ -106,21 +106,6 @@ func transpose(v []vec) []vec {
 	return u
 }
 
-// transposeAdd adds up the four dwords that each row has in v.
-func transposeAdd(v []vec) vec {
-	t := zmms(4)
-	c.VPUNPCKLDQ(v[1], v[0], t[0])
-	c.VPUNPCKHDQ(v[1], v[0], t[1])
-	c.VPUNPCKLDQ(v[3], v[2], t[2])
-	c.VPUNPCKHDQ(v[3], v[2], t[3])
-	c.VPADDD(t[1], t[0], t[0])
-	c.VPADDD(t[3], t[2], t[2])
-	c.VPUNPCKLQDQ(t[2], t[0], t[1])
-	c.VPUNPCKHQDQ(t[2], t[0], t[3])
-	c.VPADDD(t[3], t[1], t[1])
-	return t[1]
-}
-
 // scales loads d, and m where there is one, of the 16 rows. The first dword of
 // a block has both; masked broadcasts are the fastest way to gather them.
 func (f quant) scales(r *rows, k [4]reg.OpmaskVirtual) (d, m vec) {
@@ -139,9 +124,6 @@ func (f quant) scales(r *rows, k [4]reg.OpmaskVirtual) (d, m vec) {
 		c.VINSERTI32X4(op.U8(1), four(i+8, i+9, i+12, i+13).AsX(), pairs[h], pairs[h])
 	}
 	d, m = c.ZMM(), c.ZMM()
-	if !f.offsets {
-		// TODO
-	}
 	for h, p := range pairs {
 		pairs[h] = c.ZMM()
 		c.VCVTPH2PS(p, pairs[h])
@@ -153,11 +135,10 @@ func (f quant) scales(r *rows, k [4]reg.OpmaskVirtual) (d, m vec) {
 	return d, m
 }
 
-// bytes8 loads a block of the 16 rows as uint8: bytes 4j..4j+3 in vector j, or
-// untransposed in lanes.
-func (f quant) bytes8(r *rows, pattern vec, order func([]vec) []vec) []vec {
+// bytes8 loads a block of the 16 rows as uint8: bytes 4j..4j+3 in vector j.
+func (f quant) bytes8(r *rows, pattern vec) []vec {
 	if f.offsets {
-		lo, hi := order(load16(r, 4)), zmms(4)
+		lo, hi := transpose(load16(r, 4)), zmms(4)
 		for i := range lo {
 			c.VPSRLW(op.U8(4), lo[i], hi[i])
 			c.VPANDD(pattern, lo[i], lo[i])
@@ -165,7 +146,7 @@ func (f quant) bytes8(r *rows, pattern vec, order func([]vec) []vec) []vec {
 		}
 		return append(lo, hi...)
 	}
-	v := append(order(load16(r, 2)), order(load16(r, 18))...)
+	v := append(transpose(load16(r, 2)), transpose(load16(r, 18))...)
 	for i := range v {
 		c.VPXORD(pattern, v[i], v[i])
 	}
@@ -182,7 +163,7 @@ func (f quant) unpack() {
 	k := laneMasks()
 	c.Label("block")
 	ahead.fetch(16 * f.bytes)
-	for j, v := range f.bytes8(r, pattern, transpose) {
+	for j, v := range f.bytes8(r, pattern) {
 		c.VMOVDQU64(v, at(panel, 64*j))
 	}
 	d, m := f.scales(r, k)
@@ -313,7 +294,7 @@ func (f quant) fused(n int) {
 	k := laneMasks()
 	f.groups(n, func(r *rows, t tokens, zero vec, acc []vec) {
 		d, m := f.scales(r, k)
-		w := f.bytes8(r, pattern, transpose)
+		w := f.bytes8(r, pattern)
 		f.multiply(t, w, d, m, zero, acc)
 	})
 }
@@ -356,7 +337,7 @@ func (f quant) stream() {
 	})
 }
 
-// groups is the frame of fused and stream: block adds a block of 16 rows to the
+// groups is the frame of fused: block adds a block of 16 rows to the
 // accumulators.
 func (f quant) groups(n int, block func(r *rows, t tokens, zero vec, acc []vec)) {
 	o := args()
