@@ -130,7 +130,7 @@ func TestEmbedCopiesRows(t *testing.T) {
 
 func TestRope(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
-	const heads, headDim, dims, base = 3, 16, 8, 10000.0
+	const heads, headDim, dims, base = 3, testHeadDim, 8, 10000.0
 	positions := []int32{0, 1, 7, 5000}
 	factors := []float32{1, 2, 4, 8}
 	x := normal(rng, len(positions)*heads*headDim)
