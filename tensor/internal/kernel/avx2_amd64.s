@@ -523,7 +523,7 @@ block:
 	VPINSRW        $0x07, (R9)(R8*1), X0, X0
 	VCVTPH2PS      X0, Y0
 	VMOVUPS        Y0, 512(DI)
-	VMOVUPS        minus8<>+0(SB), Y1
+	VMOVUPS        minus8x8<>+0(SB), Y1
 	VMULPS         Y0, Y1, Y1
 	VMOVUPS        Y1, 576(DI)
 	VBROADCASTI128 2(R10), Y0
@@ -573,7 +573,7 @@ block:
 	VPINSRW        $0x07, (R11)(R8*1), X0, X0
 	VCVTPH2PS      X0, Y0
 	VMOVUPS        Y0, 544(DI)
-	VMOVUPS        minus8<>+0(SB), Y1
+	VMOVUPS        minus8x8<>+0(SB), Y1
 	VMULPS         Y0, Y1, Y1
 	VMOVUPS        Y1, 608(DI)
 	ADDQ           $+18, CX
@@ -596,15 +596,15 @@ DATA nibbles8<>+24(SB)/4, $0x0f0f0f0f
 DATA nibbles8<>+28(SB)/4, $0x0f0f0f0f
 GLOBL nibbles8<>(SB), RODATA|NOPTR, $32
 
-DATA minus8<>+0(SB)/4, $0xc1000000
-DATA minus8<>+4(SB)/4, $0xc1000000
-DATA minus8<>+8(SB)/4, $0xc1000000
-DATA minus8<>+12(SB)/4, $0xc1000000
-DATA minus8<>+16(SB)/4, $0xc1000000
-DATA minus8<>+20(SB)/4, $0xc1000000
-DATA minus8<>+24(SB)/4, $0xc1000000
-DATA minus8<>+28(SB)/4, $0xc1000000
-GLOBL minus8<>(SB), RODATA|NOPTR, $32
+DATA minus8x8<>+0(SB)/4, $0xc1000000
+DATA minus8x8<>+4(SB)/4, $0xc1000000
+DATA minus8x8<>+8(SB)/4, $0xc1000000
+DATA minus8x8<>+12(SB)/4, $0xc1000000
+DATA minus8x8<>+16(SB)/4, $0xc1000000
+DATA minus8x8<>+20(SB)/4, $0xc1000000
+DATA minus8x8<>+24(SB)/4, $0xc1000000
+DATA minus8x8<>+28(SB)/4, $0xc1000000
+GLOBL minus8x8<>(SB), RODATA|NOPTR, $32
 
 // func unpackQ50AVX2(a *mulArgs)
 // Requires: AVX, AVX2, F16C, MMX+
@@ -732,7 +732,7 @@ block:
 	VPINSRW        $0x07, (R9)(R8*1), X0, X0
 	VCVTPH2PS      X0, Y1
 	VMOVUPS        Y1, 512(DI)
-	VMOVUPS        minus16<>+0(SB), Y2
+	VMOVUPS        minus16x8<>+0(SB), Y2
 	VMULPS         Y1, Y2, Y2
 	VMOVUPS        Y2, 576(DI)
 	VMOVD          2(R10), X0
@@ -831,7 +831,7 @@ block:
 	VPINSRW        $0x07, (R11)(R8*1), X0, X0
 	VCVTPH2PS      X0, Y1
 	VMOVUPS        Y1, 544(DI)
-	VMOVUPS        minus16<>+0(SB), Y2
+	VMOVUPS        minus16x8<>+0(SB), Y2
 	VMULPS         Y1, Y2, Y2
 	VMOVUPS        Y2, 608(DI)
 	ADDQ           $+22, CX
@@ -914,15 +914,15 @@ DATA sixteens<>+24(SB)/4, $0x10101010
 DATA sixteens<>+28(SB)/4, $0x10101010
 GLOBL sixteens<>(SB), RODATA|NOPTR, $32
 
-DATA minus16<>+0(SB)/4, $0xc1800000
-DATA minus16<>+4(SB)/4, $0xc1800000
-DATA minus16<>+8(SB)/4, $0xc1800000
-DATA minus16<>+12(SB)/4, $0xc1800000
-DATA minus16<>+16(SB)/4, $0xc1800000
-DATA minus16<>+20(SB)/4, $0xc1800000
-DATA minus16<>+24(SB)/4, $0xc1800000
-DATA minus16<>+28(SB)/4, $0xc1800000
-GLOBL minus16<>(SB), RODATA|NOPTR, $32
+DATA minus16x8<>+0(SB)/4, $0xc1800000
+DATA minus16x8<>+4(SB)/4, $0xc1800000
+DATA minus16x8<>+8(SB)/4, $0xc1800000
+DATA minus16x8<>+12(SB)/4, $0xc1800000
+DATA minus16x8<>+16(SB)/4, $0xc1800000
+DATA minus16x8<>+20(SB)/4, $0xc1800000
+DATA minus16x8<>+24(SB)/4, $0xc1800000
+DATA minus16x8<>+28(SB)/4, $0xc1800000
+GLOBL minus16x8<>(SB), RODATA|NOPTR, $32
 
 // func unpackQ51AVX2(a *mulArgs)
 // Requires: AVX, AVX2, F16C, MMX+
@@ -13720,7 +13720,6 @@ group:
 	MOVQ   a+0(FP), R10
 	MOVQ   40(R10), R11
 	MOVQ   48(R10), R12
-	MOVQ   56(R10), R13
 	MOVQ   16(R10), R10
 	VXORPS Y2, Y2, Y2
 
@@ -13798,7 +13797,6 @@ block:
 	ADDQ           $+20, R9
 	ADDQ           $0x20, R11
 	ADDQ           $0x08, R12
-	ADDQ           $0x04, R13
 	DECQ           R10
 	JNZ            block
 	VPERMQ         $0xd8, Y2, Y2
@@ -13832,7 +13830,6 @@ group:
 	MOVQ   a+0(FP), R10
 	MOVQ   40(R10), R11
 	MOVQ   48(R10), R12
-	MOVQ   56(R10), R13
 	MOVQ   16(R10), R10
 	VXORPS Y2, Y2, Y2
 
@@ -13898,7 +13895,7 @@ block:
 	VPBLENDW       $0x40, -12(R9)(AX*2), X3, X3
 	VPBLENDW       $0x80, -14(R9)(R8*1), X3, X3
 	VCVTPH2PS      X3, Y3
-	VMULPS         minus8<>+0(SB), Y3, Y5
+	VMULPS         minus8x8<>+0(SB), Y3, Y5
 	VBROADCASTSS   (R12), Y6
 	VMULPS         Y6, Y3, Y3
 	VFMADD231PS    Y4, Y3, Y2
@@ -13908,7 +13905,6 @@ block:
 	ADDQ           $+18, R9
 	ADDQ           $0x20, R11
 	ADDQ           $0x08, R12
-	ADDQ           $0x04, R13
 	DECQ           R10
 	JNZ            block
 	VMOVUPS        Y2, (DX)
@@ -13941,7 +13937,6 @@ group:
 	MOVQ   a+0(FP), R10
 	MOVQ   40(R10), R11
 	MOVQ   48(R10), R12
-	MOVQ   56(R10), R13
 	MOVQ   16(R10), R10
 	VXORPS Y2, Y2, Y2
 
@@ -14058,7 +14053,7 @@ block:
 	VPBLENDW       $0x40, -12(R9)(AX*2), X3, X3
 	VPBLENDW       $0x80, -14(R9)(R8*1), X3, X3
 	VCVTPH2PS      X3, Y3
-	VMULPS         minus16<>+0(SB), Y3, Y5
+	VMULPS         minus16x8<>+0(SB), Y3, Y5
 	VBROADCASTSS   (R12), Y6
 	VMULPS         Y6, Y3, Y3
 	VFMADD231PS    Y4, Y3, Y2
@@ -14068,7 +14063,6 @@ block:
 	ADDQ           $+22, R9
 	ADDQ           $0x20, R11
 	ADDQ           $0x08, R12
-	ADDQ           $0x04, R13
 	DECQ           R10
 	JNZ            block
 	VMOVUPS        Y2, (DX)
@@ -14130,7 +14124,6 @@ group:
 	MOVQ   a+0(FP), R10
 	MOVQ   40(R10), R11
 	MOVQ   48(R10), R12
-	MOVQ   56(R10), R13
 	MOVQ   16(R10), R10
 	VXORPS Y1, Y1, Y1
 
@@ -14226,7 +14219,6 @@ block:
 	ADDQ           $+34, R9
 	ADDQ           $0x20, R11
 	ADDQ           $0x08, R12
-	ADDQ           $0x04, R13
 	DECQ           R10
 	JNZ            block
 	VMOVUPS        Y1, (DX)
@@ -17755,95 +17747,95 @@ query:
 	VUCOMISS     X7, X9
 	JEQ          weights
 	VSUBPS       Y8, Y7, Y7
-	VMOVUPS      expMax<>+0(SB), Y9
+	VMOVUPS      expMax8<>+0(SB), Y9
 	VMINPS       Y7, Y9, Y7
-	VMOVUPS      expMin<>+0(SB), Y9
-	VMAXPS       Y7, Y9, Y9
-	VMULPS       log2e<>+0(SB), Y9, Y7
-	VADDPS       roundAdd<>+0(SB), Y7, Y7
-	VSUBPS       roundAdd<>+0(SB), Y7, Y11
-	VMULPS       ln2Hi<>+0(SB), Y11, Y10
-	VSUBPS       Y10, Y9, Y9
-	VMULPS       ln2Lo<>+0(SB), Y11, Y11
-	VSUBPS       Y11, Y9, Y9
-	VMULPS       expP5<>+0(SB), Y9, Y10
-	VADDPS       expP4<>+0(SB), Y10, Y10
-	VMULPS       Y9, Y10, Y10
-	VADDPS       expP3<>+0(SB), Y10, Y10
-	VMULPS       Y9, Y10, Y10
-	VADDPS       expP2<>+0(SB), Y10, Y10
-	VMULPS       Y9, Y10, Y10
-	VADDPS       expP1<>+0(SB), Y10, Y10
-	VMULPS       Y9, Y10, Y10
-	VADDPS       expP0<>+0(SB), Y10, Y10
-	VMULPS       Y9, Y9, Y11
-	VMULPS       Y11, Y10, Y10
-	VADDPS       Y9, Y10, Y10
-	VADDPS       one8<>+0(SB), Y10, Y10
-	VPSUBD       roundAdd<>+0(SB), Y7, Y7
+	VMOVUPS      expMin8<>+0(SB), Y9
+	VMAXPS       Y7, Y9, Y7
+	VMULPS       log2e8<>+0(SB), Y7, Y9
+	VADDPS       roundAdd8<>+0(SB), Y9, Y9
+	VSUBPS       roundAdd8<>+0(SB), Y9, Y10
+	VMULPS       ln2Hi8<>+0(SB), Y10, Y11
+	VSUBPS       Y11, Y7, Y7
+	VMULPS       ln2Lo8<>+0(SB), Y10, Y11
+	VSUBPS       Y11, Y7, Y7
+	VMULPS       expP58<>+0(SB), Y7, Y11
+	VADDPS       expP48<>+0(SB), Y11, Y11
+	VMULPS       Y7, Y11, Y11
+	VADDPS       expP38<>+0(SB), Y11, Y11
+	VMULPS       Y7, Y11, Y11
+	VADDPS       expP28<>+0(SB), Y11, Y11
+	VMULPS       Y7, Y11, Y11
+	VADDPS       expP18<>+0(SB), Y11, Y11
+	VMULPS       Y7, Y11, Y11
+	VADDPS       expP08<>+0(SB), Y11, Y11
+	VMULPS       Y7, Y7, Y10
+	VMULPS       Y10, Y11, Y11
+	VADDPS       Y7, Y11, Y11
+	VADDPS       one8<>+0(SB), Y11, Y11
+	VPSUBD       roundAdd8<>+0(SB), Y9, Y7
 	VPSRAD       $0x01, Y7, Y9
 	VPSUBD       Y9, Y7, Y7
 	VPADDD       bias<>+0(SB), Y9, Y9
 	VPSLLD       $0x17, Y9, Y9
-	VMULPS       Y9, Y10, Y10
+	VMULPS       Y9, Y11, Y11
 	VPADDD       bias<>+0(SB), Y7, Y7
 	VPSLLD       $0x17, Y7, Y7
-	VMULPS       Y7, Y10, Y10
-	VMOVSS       X10, (SI)
+	VMULPS       Y7, Y11, Y11
+	VMOVSS       X11, (SI)
 
 weights:
 	VSUBPS       Y8, Y3, Y3
 	VSUBPS       Y8, Y4, Y4
-	VMOVUPS      expMax<>+0(SB), Y7
+	VMOVUPS      expMax8<>+0(SB), Y7
 	VMINPS       Y3, Y7, Y3
 	VMINPS       Y4, Y7, Y4
-	VMOVUPS      expMin<>+0(SB), Y9
-	VMAXPS       Y3, Y9, Y7
-	VMAXPS       Y4, Y9, Y9
-	VMULPS       log2e<>+0(SB), Y7, Y3
-	VMULPS       log2e<>+0(SB), Y9, Y4
-	VADDPS       roundAdd<>+0(SB), Y3, Y3
-	VADDPS       roundAdd<>+0(SB), Y4, Y4
-	VSUBPS       roundAdd<>+0(SB), Y3, Y12
-	VSUBPS       roundAdd<>+0(SB), Y4, Y13
-	VMULPS       ln2Hi<>+0(SB), Y12, Y10
-	VMULPS       ln2Hi<>+0(SB), Y13, Y11
-	VSUBPS       Y10, Y7, Y7
-	VSUBPS       Y11, Y9, Y9
-	VMULPS       ln2Lo<>+0(SB), Y12, Y12
-	VMULPS       ln2Lo<>+0(SB), Y13, Y13
-	VSUBPS       Y12, Y7, Y7
-	VSUBPS       Y13, Y9, Y9
-	VMULPS       expP5<>+0(SB), Y7, Y10
-	VMULPS       expP5<>+0(SB), Y9, Y11
-	VADDPS       expP4<>+0(SB), Y10, Y10
-	VADDPS       expP4<>+0(SB), Y11, Y11
-	VMULPS       Y7, Y10, Y10
-	VMULPS       Y9, Y11, Y11
-	VADDPS       expP3<>+0(SB), Y10, Y10
-	VADDPS       expP3<>+0(SB), Y11, Y11
-	VMULPS       Y7, Y10, Y10
-	VMULPS       Y9, Y11, Y11
-	VADDPS       expP2<>+0(SB), Y10, Y10
-	VADDPS       expP2<>+0(SB), Y11, Y11
-	VMULPS       Y7, Y10, Y10
-	VMULPS       Y9, Y11, Y11
-	VADDPS       expP1<>+0(SB), Y10, Y10
-	VADDPS       expP1<>+0(SB), Y11, Y11
-	VMULPS       Y7, Y10, Y10
-	VMULPS       Y9, Y11, Y11
-	VADDPS       expP0<>+0(SB), Y10, Y10
-	VADDPS       expP0<>+0(SB), Y11, Y11
-	VMULPS       Y7, Y7, Y12
-	VMULPS       Y9, Y9, Y13
-	VMULPS       Y12, Y10, Y10
-	VMULPS       Y13, Y11, Y11
-	VADDPS       Y7, Y10, Y10
-	VADDPS       Y9, Y11, Y11
-	VADDPS       one8<>+0(SB), Y10, Y10
-	VADDPS       one8<>+0(SB), Y11, Y11
-	VPSUBD       roundAdd<>+0(SB), Y3, Y3
-	VPSUBD       roundAdd<>+0(SB), Y4, Y4
+	VMOVUPS      expMin8<>+0(SB), Y7
+	VMAXPS       Y3, Y7, Y3
+	VMAXPS       Y4, Y7, Y4
+	VMULPS       log2e8<>+0(SB), Y3, Y7
+	VMULPS       log2e8<>+0(SB), Y4, Y9
+	VADDPS       roundAdd8<>+0(SB), Y7, Y7
+	VADDPS       roundAdd8<>+0(SB), Y9, Y9
+	VSUBPS       roundAdd8<>+0(SB), Y7, Y10
+	VSUBPS       roundAdd8<>+0(SB), Y9, Y11
+	VMULPS       ln2Hi8<>+0(SB), Y10, Y12
+	VMULPS       ln2Hi8<>+0(SB), Y11, Y13
+	VSUBPS       Y12, Y3, Y3
+	VSUBPS       Y13, Y4, Y4
+	VMULPS       ln2Lo8<>+0(SB), Y10, Y12
+	VMULPS       ln2Lo8<>+0(SB), Y11, Y13
+	VSUBPS       Y12, Y3, Y3
+	VSUBPS       Y13, Y4, Y4
+	VMULPS       expP58<>+0(SB), Y3, Y12
+	VMULPS       expP58<>+0(SB), Y4, Y13
+	VADDPS       expP48<>+0(SB), Y12, Y12
+	VADDPS       expP48<>+0(SB), Y13, Y13
+	VMULPS       Y3, Y12, Y12
+	VMULPS       Y4, Y13, Y13
+	VADDPS       expP38<>+0(SB), Y12, Y12
+	VADDPS       expP38<>+0(SB), Y13, Y13
+	VMULPS       Y3, Y12, Y12
+	VMULPS       Y4, Y13, Y13
+	VADDPS       expP28<>+0(SB), Y12, Y12
+	VADDPS       expP28<>+0(SB), Y13, Y13
+	VMULPS       Y3, Y12, Y12
+	VMULPS       Y4, Y13, Y13
+	VADDPS       expP18<>+0(SB), Y12, Y12
+	VADDPS       expP18<>+0(SB), Y13, Y13
+	VMULPS       Y3, Y12, Y12
+	VMULPS       Y4, Y13, Y13
+	VADDPS       expP08<>+0(SB), Y12, Y12
+	VADDPS       expP08<>+0(SB), Y13, Y13
+	VMULPS       Y3, Y3, Y10
+	VMULPS       Y4, Y4, Y11
+	VMULPS       Y10, Y12, Y12
+	VMULPS       Y11, Y13, Y13
+	VADDPS       Y3, Y12, Y12
+	VADDPS       Y4, Y13, Y13
+	VADDPS       one8<>+0(SB), Y12, Y12
+	VADDPS       one8<>+0(SB), Y13, Y13
+	VPSUBD       roundAdd8<>+0(SB), Y7, Y3
+	VPSUBD       roundAdd8<>+0(SB), Y9, Y4
 	VPSRAD       $0x01, Y3, Y7
 	VPSRAD       $0x01, Y4, Y9
 	VPSUBD       Y7, Y3, Y3
@@ -17852,99 +17844,99 @@ weights:
 	VPADDD       bias<>+0(SB), Y9, Y9
 	VPSLLD       $0x17, Y7, Y7
 	VPSLLD       $0x17, Y9, Y9
-	VMULPS       Y7, Y10, Y10
-	VMULPS       Y9, Y11, Y11
+	VMULPS       Y7, Y12, Y12
+	VMULPS       Y9, Y13, Y13
 	VPADDD       bias<>+0(SB), Y3, Y3
 	VPADDD       bias<>+0(SB), Y4, Y4
 	VPSLLD       $0x17, Y3, Y3
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y3, Y10, Y10
-	VMULPS       Y4, Y11, Y11
-	VMOVUPS      Y10, (CX)
-	VMOVUPS      Y11, 32(CX)
+	VMULPS       Y3, Y12, Y12
+	VMULPS       Y4, Y13, Y13
+	VMOVUPS      Y12, (CX)
+	VMOVUPS      Y13, 32(CX)
 	VSUBPS       Y8, Y5, Y5
 	VSUBPS       Y8, Y6, Y6
-	VMOVUPS      expMax<>+0(SB), Y3
+	VMOVUPS      expMax8<>+0(SB), Y3
 	VMINPS       Y5, Y3, Y4
 	VMINPS       Y6, Y3, Y3
-	VMOVUPS      expMin<>+0(SB), Y6
-	VMAXPS       Y4, Y6, Y5
-	VMAXPS       Y3, Y6, Y6
-	VMULPS       log2e<>+0(SB), Y5, Y4
-	VMULPS       log2e<>+0(SB), Y6, Y3
-	VADDPS       roundAdd<>+0(SB), Y4, Y4
-	VADDPS       roundAdd<>+0(SB), Y3, Y3
-	VSUBPS       roundAdd<>+0(SB), Y4, Y9
-	VSUBPS       roundAdd<>+0(SB), Y3, Y12
-	VMULPS       ln2Hi<>+0(SB), Y9, Y7
-	VMULPS       ln2Hi<>+0(SB), Y12, Y8
-	VSUBPS       Y7, Y5, Y5
-	VSUBPS       Y8, Y6, Y6
-	VMULPS       ln2Lo<>+0(SB), Y9, Y9
-	VMULPS       ln2Lo<>+0(SB), Y12, Y12
-	VSUBPS       Y9, Y5, Y5
-	VSUBPS       Y12, Y6, Y6
-	VMULPS       expP5<>+0(SB), Y5, Y7
-	VMULPS       expP5<>+0(SB), Y6, Y8
-	VADDPS       expP4<>+0(SB), Y7, Y7
-	VADDPS       expP4<>+0(SB), Y8, Y8
-	VMULPS       Y5, Y7, Y7
-	VMULPS       Y6, Y8, Y8
-	VADDPS       expP3<>+0(SB), Y7, Y7
-	VADDPS       expP3<>+0(SB), Y8, Y8
-	VMULPS       Y5, Y7, Y7
-	VMULPS       Y6, Y8, Y8
-	VADDPS       expP2<>+0(SB), Y7, Y7
-	VADDPS       expP2<>+0(SB), Y8, Y8
-	VMULPS       Y5, Y7, Y7
-	VMULPS       Y6, Y8, Y8
-	VADDPS       expP1<>+0(SB), Y7, Y7
-	VADDPS       expP1<>+0(SB), Y8, Y8
-	VMULPS       Y5, Y7, Y7
-	VMULPS       Y6, Y8, Y8
-	VADDPS       expP0<>+0(SB), Y7, Y7
-	VADDPS       expP0<>+0(SB), Y8, Y8
-	VMULPS       Y5, Y5, Y9
-	VMULPS       Y6, Y6, Y12
-	VMULPS       Y9, Y7, Y7
-	VMULPS       Y12, Y8, Y8
-	VADDPS       Y5, Y7, Y7
-	VADDPS       Y6, Y8, Y8
-	VADDPS       one8<>+0(SB), Y7, Y7
-	VADDPS       one8<>+0(SB), Y8, Y8
-	VPSUBD       roundAdd<>+0(SB), Y4, Y4
-	VPSUBD       roundAdd<>+0(SB), Y3, Y3
-	VPSRAD       $0x01, Y4, Y5
-	VPSRAD       $0x01, Y3, Y6
-	VPSUBD       Y5, Y4, Y4
-	VPSUBD       Y6, Y3, Y3
+	VMOVUPS      expMin8<>+0(SB), Y5
+	VMAXPS       Y4, Y5, Y4
+	VMAXPS       Y3, Y5, Y3
+	VMULPS       log2e8<>+0(SB), Y4, Y5
+	VMULPS       log2e8<>+0(SB), Y3, Y6
+	VADDPS       roundAdd8<>+0(SB), Y5, Y5
+	VADDPS       roundAdd8<>+0(SB), Y6, Y6
+	VSUBPS       roundAdd8<>+0(SB), Y5, Y7
+	VSUBPS       roundAdd8<>+0(SB), Y6, Y8
+	VMULPS       ln2Hi8<>+0(SB), Y7, Y9
+	VMULPS       ln2Hi8<>+0(SB), Y8, Y10
+	VSUBPS       Y9, Y4, Y4
+	VSUBPS       Y10, Y3, Y3
+	VMULPS       ln2Lo8<>+0(SB), Y7, Y9
+	VMULPS       ln2Lo8<>+0(SB), Y8, Y10
+	VSUBPS       Y9, Y4, Y4
+	VSUBPS       Y10, Y3, Y3
+	VMULPS       expP58<>+0(SB), Y4, Y9
+	VMULPS       expP58<>+0(SB), Y3, Y10
+	VADDPS       expP48<>+0(SB), Y9, Y9
+	VADDPS       expP48<>+0(SB), Y10, Y10
+	VMULPS       Y4, Y9, Y9
+	VMULPS       Y3, Y10, Y10
+	VADDPS       expP38<>+0(SB), Y9, Y9
+	VADDPS       expP38<>+0(SB), Y10, Y10
+	VMULPS       Y4, Y9, Y9
+	VMULPS       Y3, Y10, Y10
+	VADDPS       expP28<>+0(SB), Y9, Y9
+	VADDPS       expP28<>+0(SB), Y10, Y10
+	VMULPS       Y4, Y9, Y9
+	VMULPS       Y3, Y10, Y10
+	VADDPS       expP18<>+0(SB), Y9, Y9
+	VADDPS       expP18<>+0(SB), Y10, Y10
+	VMULPS       Y4, Y9, Y9
+	VMULPS       Y3, Y10, Y10
+	VADDPS       expP08<>+0(SB), Y9, Y9
+	VADDPS       expP08<>+0(SB), Y10, Y10
+	VMULPS       Y4, Y4, Y7
+	VMULPS       Y3, Y3, Y8
+	VMULPS       Y7, Y9, Y9
+	VMULPS       Y8, Y10, Y10
+	VADDPS       Y4, Y9, Y9
+	VADDPS       Y3, Y10, Y10
+	VADDPS       one8<>+0(SB), Y9, Y9
+	VADDPS       one8<>+0(SB), Y10, Y10
+	VPSUBD       roundAdd8<>+0(SB), Y5, Y3
+	VPSUBD       roundAdd8<>+0(SB), Y6, Y4
+	VPSRAD       $0x01, Y3, Y5
+	VPSRAD       $0x01, Y4, Y6
+	VPSUBD       Y5, Y3, Y3
+	VPSUBD       Y6, Y4, Y4
 	VPADDD       bias<>+0(SB), Y5, Y5
 	VPADDD       bias<>+0(SB), Y6, Y6
 	VPSLLD       $0x17, Y5, Y5
 	VPSLLD       $0x17, Y6, Y6
-	VMULPS       Y5, Y7, Y7
-	VMULPS       Y6, Y8, Y8
-	VPADDD       bias<>+0(SB), Y4, Y4
+	VMULPS       Y5, Y9, Y9
+	VMULPS       Y6, Y10, Y10
 	VPADDD       bias<>+0(SB), Y3, Y3
-	VPSLLD       $0x17, Y4, Y4
+	VPADDD       bias<>+0(SB), Y4, Y4
 	VPSLLD       $0x17, Y3, Y3
-	VMULPS       Y4, Y7, Y7
-	VMULPS       Y3, Y8, Y8
-	VMOVUPS      Y7, 64(CX)
-	VMOVUPS      Y8, 96(CX)
-	VADDPS       Y11, Y10, Y10
-	VADDPS       Y8, Y7, Y7
-	VADDPS       Y7, Y10, Y10
-	VEXTRACTF128 $0x01, Y10, X3
-	VADDPS       X3, X10, X3
+	VPSLLD       $0x17, Y4, Y4
+	VMULPS       Y3, Y9, Y9
+	VMULPS       Y4, Y10, Y10
+	VMOVUPS      Y9, 64(CX)
+	VMOVUPS      Y10, 96(CX)
+	VADDPS       Y13, Y12, Y12
+	VADDPS       Y10, Y9, Y9
+	VADDPS       Y9, Y12, Y12
+	VEXTRACTF128 $0x01, Y12, X3
+	VADDPS       X3, X12, X3
 	VMOVHLPS     X3, X3, X4
 	VADDPS       X4, X3, X3
 	VMOVSHDUP    X3, X4
 	VADDSS       X4, X3, X3
-	VMOVSS       (BX), X8
-	VMULSS       (SI), X8, X8
-	VADDSS       X3, X8, X8
-	VMOVSS       X8, (BX)
+	VMOVSS       (BX), X4
+	VMULSS       (SI), X4, X4
+	VADDSS       X3, X4, X4
+	VMOVSS       X4, (BX)
 	ADDQ         $+128, CX
 	ADDQ         $0x04, DX
 	ADDQ         $0x04, BX
@@ -17967,135 +17959,125 @@ GLOBL iota<>(SB), RODATA|NOPTR, $32
 DATA minusInf<>+0(SB)/4, $0xff800000
 GLOBL minusInf<>(SB), RODATA|NOPTR, $4
 
-DATA eights<>+0(SB)/4, $0x00000008
-DATA eights<>+4(SB)/4, $0x00000008
-DATA eights<>+8(SB)/4, $0x00000008
-DATA eights<>+12(SB)/4, $0x00000008
-DATA eights<>+16(SB)/4, $0x00000008
-DATA eights<>+20(SB)/4, $0x00000008
-DATA eights<>+24(SB)/4, $0x00000008
-DATA eights<>+28(SB)/4, $0x00000008
-GLOBL eights<>(SB), RODATA|NOPTR, $32
+DATA expMax8<>+0(SB)/4, $0x42b20000
+DATA expMax8<>+4(SB)/4, $0x42b20000
+DATA expMax8<>+8(SB)/4, $0x42b20000
+DATA expMax8<>+12(SB)/4, $0x42b20000
+DATA expMax8<>+16(SB)/4, $0x42b20000
+DATA expMax8<>+20(SB)/4, $0x42b20000
+DATA expMax8<>+24(SB)/4, $0x42b20000
+DATA expMax8<>+28(SB)/4, $0x42b20000
+GLOBL expMax8<>(SB), RODATA|NOPTR, $32
 
-DATA expMax<>+0(SB)/4, $0x42b20000
-DATA expMax<>+4(SB)/4, $0x42b20000
-DATA expMax<>+8(SB)/4, $0x42b20000
-DATA expMax<>+12(SB)/4, $0x42b20000
-DATA expMax<>+16(SB)/4, $0x42b20000
-DATA expMax<>+20(SB)/4, $0x42b20000
-DATA expMax<>+24(SB)/4, $0x42b20000
-DATA expMax<>+28(SB)/4, $0x42b20000
-GLOBL expMax<>(SB), RODATA|NOPTR, $32
+DATA expMin8<>+0(SB)/4, $0xc2d00000
+DATA expMin8<>+4(SB)/4, $0xc2d00000
+DATA expMin8<>+8(SB)/4, $0xc2d00000
+DATA expMin8<>+12(SB)/4, $0xc2d00000
+DATA expMin8<>+16(SB)/4, $0xc2d00000
+DATA expMin8<>+20(SB)/4, $0xc2d00000
+DATA expMin8<>+24(SB)/4, $0xc2d00000
+DATA expMin8<>+28(SB)/4, $0xc2d00000
+GLOBL expMin8<>(SB), RODATA|NOPTR, $32
 
-DATA expMin<>+0(SB)/4, $0xc2d00000
-DATA expMin<>+4(SB)/4, $0xc2d00000
-DATA expMin<>+8(SB)/4, $0xc2d00000
-DATA expMin<>+12(SB)/4, $0xc2d00000
-DATA expMin<>+16(SB)/4, $0xc2d00000
-DATA expMin<>+20(SB)/4, $0xc2d00000
-DATA expMin<>+24(SB)/4, $0xc2d00000
-DATA expMin<>+28(SB)/4, $0xc2d00000
-GLOBL expMin<>(SB), RODATA|NOPTR, $32
+DATA log2e8<>+0(SB)/4, $0x3fb8aa3b
+DATA log2e8<>+4(SB)/4, $0x3fb8aa3b
+DATA log2e8<>+8(SB)/4, $0x3fb8aa3b
+DATA log2e8<>+12(SB)/4, $0x3fb8aa3b
+DATA log2e8<>+16(SB)/4, $0x3fb8aa3b
+DATA log2e8<>+20(SB)/4, $0x3fb8aa3b
+DATA log2e8<>+24(SB)/4, $0x3fb8aa3b
+DATA log2e8<>+28(SB)/4, $0x3fb8aa3b
+GLOBL log2e8<>(SB), RODATA|NOPTR, $32
 
-DATA roundAdd<>+0(SB)/4, $0x4b400000
-DATA roundAdd<>+4(SB)/4, $0x4b400000
-DATA roundAdd<>+8(SB)/4, $0x4b400000
-DATA roundAdd<>+12(SB)/4, $0x4b400000
-DATA roundAdd<>+16(SB)/4, $0x4b400000
-DATA roundAdd<>+20(SB)/4, $0x4b400000
-DATA roundAdd<>+24(SB)/4, $0x4b400000
-DATA roundAdd<>+28(SB)/4, $0x4b400000
-GLOBL roundAdd<>(SB), RODATA|NOPTR, $32
+DATA roundAdd8<>+0(SB)/4, $0x4b400000
+DATA roundAdd8<>+4(SB)/4, $0x4b400000
+DATA roundAdd8<>+8(SB)/4, $0x4b400000
+DATA roundAdd8<>+12(SB)/4, $0x4b400000
+DATA roundAdd8<>+16(SB)/4, $0x4b400000
+DATA roundAdd8<>+20(SB)/4, $0x4b400000
+DATA roundAdd8<>+24(SB)/4, $0x4b400000
+DATA roundAdd8<>+28(SB)/4, $0x4b400000
+GLOBL roundAdd8<>(SB), RODATA|NOPTR, $32
 
-DATA log2e<>+0(SB)/4, $0x3fb8aa3b
-DATA log2e<>+4(SB)/4, $0x3fb8aa3b
-DATA log2e<>+8(SB)/4, $0x3fb8aa3b
-DATA log2e<>+12(SB)/4, $0x3fb8aa3b
-DATA log2e<>+16(SB)/4, $0x3fb8aa3b
-DATA log2e<>+20(SB)/4, $0x3fb8aa3b
-DATA log2e<>+24(SB)/4, $0x3fb8aa3b
-DATA log2e<>+28(SB)/4, $0x3fb8aa3b
-GLOBL log2e<>(SB), RODATA|NOPTR, $32
+DATA ln2Hi8<>+0(SB)/4, $0x3f318000
+DATA ln2Hi8<>+4(SB)/4, $0x3f318000
+DATA ln2Hi8<>+8(SB)/4, $0x3f318000
+DATA ln2Hi8<>+12(SB)/4, $0x3f318000
+DATA ln2Hi8<>+16(SB)/4, $0x3f318000
+DATA ln2Hi8<>+20(SB)/4, $0x3f318000
+DATA ln2Hi8<>+24(SB)/4, $0x3f318000
+DATA ln2Hi8<>+28(SB)/4, $0x3f318000
+GLOBL ln2Hi8<>(SB), RODATA|NOPTR, $32
 
-DATA ln2Hi<>+0(SB)/4, $0x3f318000
-DATA ln2Hi<>+4(SB)/4, $0x3f318000
-DATA ln2Hi<>+8(SB)/4, $0x3f318000
-DATA ln2Hi<>+12(SB)/4, $0x3f318000
-DATA ln2Hi<>+16(SB)/4, $0x3f318000
-DATA ln2Hi<>+20(SB)/4, $0x3f318000
-DATA ln2Hi<>+24(SB)/4, $0x3f318000
-DATA ln2Hi<>+28(SB)/4, $0x3f318000
-GLOBL ln2Hi<>(SB), RODATA|NOPTR, $32
+DATA ln2Lo8<>+0(SB)/4, $0xb95e8083
+DATA ln2Lo8<>+4(SB)/4, $0xb95e8083
+DATA ln2Lo8<>+8(SB)/4, $0xb95e8083
+DATA ln2Lo8<>+12(SB)/4, $0xb95e8083
+DATA ln2Lo8<>+16(SB)/4, $0xb95e8083
+DATA ln2Lo8<>+20(SB)/4, $0xb95e8083
+DATA ln2Lo8<>+24(SB)/4, $0xb95e8083
+DATA ln2Lo8<>+28(SB)/4, $0xb95e8083
+GLOBL ln2Lo8<>(SB), RODATA|NOPTR, $32
 
-DATA ln2Lo<>+0(SB)/4, $0xb95e8083
-DATA ln2Lo<>+4(SB)/4, $0xb95e8083
-DATA ln2Lo<>+8(SB)/4, $0xb95e8083
-DATA ln2Lo<>+12(SB)/4, $0xb95e8083
-DATA ln2Lo<>+16(SB)/4, $0xb95e8083
-DATA ln2Lo<>+20(SB)/4, $0xb95e8083
-DATA ln2Lo<>+24(SB)/4, $0xb95e8083
-DATA ln2Lo<>+28(SB)/4, $0xb95e8083
-GLOBL ln2Lo<>(SB), RODATA|NOPTR, $32
+DATA expP58<>+0(SB)/4, $0x39506967
+DATA expP58<>+4(SB)/4, $0x39506967
+DATA expP58<>+8(SB)/4, $0x39506967
+DATA expP58<>+12(SB)/4, $0x39506967
+DATA expP58<>+16(SB)/4, $0x39506967
+DATA expP58<>+20(SB)/4, $0x39506967
+DATA expP58<>+24(SB)/4, $0x39506967
+DATA expP58<>+28(SB)/4, $0x39506967
+GLOBL expP58<>(SB), RODATA|NOPTR, $32
 
-DATA expP5<>+0(SB)/4, $0x39506967
-DATA expP5<>+4(SB)/4, $0x39506967
-DATA expP5<>+8(SB)/4, $0x39506967
-DATA expP5<>+12(SB)/4, $0x39506967
-DATA expP5<>+16(SB)/4, $0x39506967
-DATA expP5<>+20(SB)/4, $0x39506967
-DATA expP5<>+24(SB)/4, $0x39506967
-DATA expP5<>+28(SB)/4, $0x39506967
-GLOBL expP5<>(SB), RODATA|NOPTR, $32
+DATA expP48<>+0(SB)/4, $0x3ab743ce
+DATA expP48<>+4(SB)/4, $0x3ab743ce
+DATA expP48<>+8(SB)/4, $0x3ab743ce
+DATA expP48<>+12(SB)/4, $0x3ab743ce
+DATA expP48<>+16(SB)/4, $0x3ab743ce
+DATA expP48<>+20(SB)/4, $0x3ab743ce
+DATA expP48<>+24(SB)/4, $0x3ab743ce
+DATA expP48<>+28(SB)/4, $0x3ab743ce
+GLOBL expP48<>(SB), RODATA|NOPTR, $32
 
-DATA expP4<>+0(SB)/4, $0x3ab743ce
-DATA expP4<>+4(SB)/4, $0x3ab743ce
-DATA expP4<>+8(SB)/4, $0x3ab743ce
-DATA expP4<>+12(SB)/4, $0x3ab743ce
-DATA expP4<>+16(SB)/4, $0x3ab743ce
-DATA expP4<>+20(SB)/4, $0x3ab743ce
-DATA expP4<>+24(SB)/4, $0x3ab743ce
-DATA expP4<>+28(SB)/4, $0x3ab743ce
-GLOBL expP4<>(SB), RODATA|NOPTR, $32
+DATA expP38<>+0(SB)/4, $0x3c088908
+DATA expP38<>+4(SB)/4, $0x3c088908
+DATA expP38<>+8(SB)/4, $0x3c088908
+DATA expP38<>+12(SB)/4, $0x3c088908
+DATA expP38<>+16(SB)/4, $0x3c088908
+DATA expP38<>+20(SB)/4, $0x3c088908
+DATA expP38<>+24(SB)/4, $0x3c088908
+DATA expP38<>+28(SB)/4, $0x3c088908
+GLOBL expP38<>(SB), RODATA|NOPTR, $32
 
-DATA expP3<>+0(SB)/4, $0x3c088908
-DATA expP3<>+4(SB)/4, $0x3c088908
-DATA expP3<>+8(SB)/4, $0x3c088908
-DATA expP3<>+12(SB)/4, $0x3c088908
-DATA expP3<>+16(SB)/4, $0x3c088908
-DATA expP3<>+20(SB)/4, $0x3c088908
-DATA expP3<>+24(SB)/4, $0x3c088908
-DATA expP3<>+28(SB)/4, $0x3c088908
-GLOBL expP3<>(SB), RODATA|NOPTR, $32
+DATA expP28<>+0(SB)/4, $0x3d2aa9c1
+DATA expP28<>+4(SB)/4, $0x3d2aa9c1
+DATA expP28<>+8(SB)/4, $0x3d2aa9c1
+DATA expP28<>+12(SB)/4, $0x3d2aa9c1
+DATA expP28<>+16(SB)/4, $0x3d2aa9c1
+DATA expP28<>+20(SB)/4, $0x3d2aa9c1
+DATA expP28<>+24(SB)/4, $0x3d2aa9c1
+DATA expP28<>+28(SB)/4, $0x3d2aa9c1
+GLOBL expP28<>(SB), RODATA|NOPTR, $32
 
-DATA expP2<>+0(SB)/4, $0x3d2aa9c1
-DATA expP2<>+4(SB)/4, $0x3d2aa9c1
-DATA expP2<>+8(SB)/4, $0x3d2aa9c1
-DATA expP2<>+12(SB)/4, $0x3d2aa9c1
-DATA expP2<>+16(SB)/4, $0x3d2aa9c1
-DATA expP2<>+20(SB)/4, $0x3d2aa9c1
-DATA expP2<>+24(SB)/4, $0x3d2aa9c1
-DATA expP2<>+28(SB)/4, $0x3d2aa9c1
-GLOBL expP2<>(SB), RODATA|NOPTR, $32
+DATA expP18<>+0(SB)/4, $0x3e2aaaaa
+DATA expP18<>+4(SB)/4, $0x3e2aaaaa
+DATA expP18<>+8(SB)/4, $0x3e2aaaaa
+DATA expP18<>+12(SB)/4, $0x3e2aaaaa
+DATA expP18<>+16(SB)/4, $0x3e2aaaaa
+DATA expP18<>+20(SB)/4, $0x3e2aaaaa
+DATA expP18<>+24(SB)/4, $0x3e2aaaaa
+DATA expP18<>+28(SB)/4, $0x3e2aaaaa
+GLOBL expP18<>(SB), RODATA|NOPTR, $32
 
-DATA expP1<>+0(SB)/4, $0x3e2aaaaa
-DATA expP1<>+4(SB)/4, $0x3e2aaaaa
-DATA expP1<>+8(SB)/4, $0x3e2aaaaa
-DATA expP1<>+12(SB)/4, $0x3e2aaaaa
-DATA expP1<>+16(SB)/4, $0x3e2aaaaa
-DATA expP1<>+20(SB)/4, $0x3e2aaaaa
-DATA expP1<>+24(SB)/4, $0x3e2aaaaa
-DATA expP1<>+28(SB)/4, $0x3e2aaaaa
-GLOBL expP1<>(SB), RODATA|NOPTR, $32
-
-DATA expP0<>+0(SB)/4, $0x3f000000
-DATA expP0<>+4(SB)/4, $0x3f000000
-DATA expP0<>+8(SB)/4, $0x3f000000
-DATA expP0<>+12(SB)/4, $0x3f000000
-DATA expP0<>+16(SB)/4, $0x3f000000
-DATA expP0<>+20(SB)/4, $0x3f000000
-DATA expP0<>+24(SB)/4, $0x3f000000
-DATA expP0<>+28(SB)/4, $0x3f000000
-GLOBL expP0<>(SB), RODATA|NOPTR, $32
+DATA expP08<>+0(SB)/4, $0x3f000000
+DATA expP08<>+4(SB)/4, $0x3f000000
+DATA expP08<>+8(SB)/4, $0x3f000000
+DATA expP08<>+12(SB)/4, $0x3f000000
+DATA expP08<>+16(SB)/4, $0x3f000000
+DATA expP08<>+20(SB)/4, $0x3f000000
+DATA expP08<>+24(SB)/4, $0x3f000000
+DATA expP08<>+28(SB)/4, $0x3f000000
+GLOBL expP08<>(SB), RODATA|NOPTR, $32
 
 DATA one8<>+0(SB)/4, $0x3f800000
 DATA one8<>+4(SB)/4, $0x3f800000
@@ -18106,6 +18088,16 @@ DATA one8<>+20(SB)/4, $0x3f800000
 DATA one8<>+24(SB)/4, $0x3f800000
 DATA one8<>+28(SB)/4, $0x3f800000
 GLOBL one8<>(SB), RODATA|NOPTR, $32
+
+DATA eights<>+0(SB)/4, $0x00000008
+DATA eights<>+4(SB)/4, $0x00000008
+DATA eights<>+8(SB)/4, $0x00000008
+DATA eights<>+12(SB)/4, $0x00000008
+DATA eights<>+16(SB)/4, $0x00000008
+DATA eights<>+20(SB)/4, $0x00000008
+DATA eights<>+24(SB)/4, $0x00000008
+DATA eights<>+28(SB)/4, $0x00000008
+GLOBL eights<>(SB), RODATA|NOPTR, $32
 
 DATA bias<>+0(SB)/4, $0x0000007f
 DATA bias<>+4(SB)/4, $0x0000007f
@@ -18920,59 +18912,59 @@ TEXT ·siluGateAVX2(SB), NOSPLIT, $0-8
 
 elements:
 	VMOVUPS (CX), Y0
-	VXORPS  signs<>+0(SB), Y0, Y0
+	VXORPS  signs8<>+0(SB), Y0, Y0
 	VMOVUPS 32(CX), Y1
-	VXORPS  signs<>+0(SB), Y1, Y1
-	VMOVUPS expMax<>+0(SB), Y2
+	VXORPS  signs8<>+0(SB), Y1, Y1
+	VMOVUPS expMax8<>+0(SB), Y2
 	VMINPS  Y0, Y2, Y0
 	VMINPS  Y1, Y2, Y1
-	VMOVUPS expMin<>+0(SB), Y3
-	VMAXPS  Y0, Y3, Y2
-	VMAXPS  Y1, Y3, Y3
-	VMULPS  log2e<>+0(SB), Y2, Y0
-	VMULPS  log2e<>+0(SB), Y3, Y1
-	VADDPS  roundAdd<>+0(SB), Y0, Y0
-	VADDPS  roundAdd<>+0(SB), Y1, Y1
-	VSUBPS  roundAdd<>+0(SB), Y0, Y6
-	VSUBPS  roundAdd<>+0(SB), Y1, Y7
-	VMULPS  ln2Hi<>+0(SB), Y6, Y4
-	VMULPS  ln2Hi<>+0(SB), Y7, Y5
-	VSUBPS  Y4, Y2, Y2
-	VSUBPS  Y5, Y3, Y3
-	VMULPS  ln2Lo<>+0(SB), Y6, Y6
-	VMULPS  ln2Lo<>+0(SB), Y7, Y7
-	VSUBPS  Y6, Y2, Y2
-	VSUBPS  Y7, Y3, Y3
-	VMULPS  expP5<>+0(SB), Y2, Y4
-	VMULPS  expP5<>+0(SB), Y3, Y5
-	VADDPS  expP4<>+0(SB), Y4, Y4
-	VADDPS  expP4<>+0(SB), Y5, Y5
-	VMULPS  Y2, Y4, Y4
-	VMULPS  Y3, Y5, Y5
-	VADDPS  expP3<>+0(SB), Y4, Y4
-	VADDPS  expP3<>+0(SB), Y5, Y5
-	VMULPS  Y2, Y4, Y4
-	VMULPS  Y3, Y5, Y5
-	VADDPS  expP2<>+0(SB), Y4, Y4
-	VADDPS  expP2<>+0(SB), Y5, Y5
-	VMULPS  Y2, Y4, Y4
-	VMULPS  Y3, Y5, Y5
-	VADDPS  expP1<>+0(SB), Y4, Y4
-	VADDPS  expP1<>+0(SB), Y5, Y5
-	VMULPS  Y2, Y4, Y4
-	VMULPS  Y3, Y5, Y5
-	VADDPS  expP0<>+0(SB), Y4, Y4
-	VADDPS  expP0<>+0(SB), Y5, Y5
-	VMULPS  Y2, Y2, Y6
-	VMULPS  Y3, Y3, Y7
-	VMULPS  Y6, Y4, Y4
-	VMULPS  Y7, Y5, Y5
-	VADDPS  Y2, Y4, Y4
-	VADDPS  Y3, Y5, Y5
-	VADDPS  one8<>+0(SB), Y4, Y4
-	VADDPS  one8<>+0(SB), Y5, Y5
-	VPSUBD  roundAdd<>+0(SB), Y0, Y0
-	VPSUBD  roundAdd<>+0(SB), Y1, Y1
+	VMOVUPS expMin8<>+0(SB), Y2
+	VMAXPS  Y0, Y2, Y0
+	VMAXPS  Y1, Y2, Y1
+	VMULPS  log2e8<>+0(SB), Y0, Y2
+	VMULPS  log2e8<>+0(SB), Y1, Y3
+	VADDPS  roundAdd8<>+0(SB), Y2, Y2
+	VADDPS  roundAdd8<>+0(SB), Y3, Y3
+	VSUBPS  roundAdd8<>+0(SB), Y2, Y4
+	VSUBPS  roundAdd8<>+0(SB), Y3, Y5
+	VMULPS  ln2Hi8<>+0(SB), Y4, Y6
+	VMULPS  ln2Hi8<>+0(SB), Y5, Y7
+	VSUBPS  Y6, Y0, Y0
+	VSUBPS  Y7, Y1, Y1
+	VMULPS  ln2Lo8<>+0(SB), Y4, Y6
+	VMULPS  ln2Lo8<>+0(SB), Y5, Y7
+	VSUBPS  Y6, Y0, Y0
+	VSUBPS  Y7, Y1, Y1
+	VMULPS  expP58<>+0(SB), Y0, Y6
+	VMULPS  expP58<>+0(SB), Y1, Y7
+	VADDPS  expP48<>+0(SB), Y6, Y6
+	VADDPS  expP48<>+0(SB), Y7, Y7
+	VMULPS  Y0, Y6, Y6
+	VMULPS  Y1, Y7, Y7
+	VADDPS  expP38<>+0(SB), Y6, Y6
+	VADDPS  expP38<>+0(SB), Y7, Y7
+	VMULPS  Y0, Y6, Y6
+	VMULPS  Y1, Y7, Y7
+	VADDPS  expP28<>+0(SB), Y6, Y6
+	VADDPS  expP28<>+0(SB), Y7, Y7
+	VMULPS  Y0, Y6, Y6
+	VMULPS  Y1, Y7, Y7
+	VADDPS  expP18<>+0(SB), Y6, Y6
+	VADDPS  expP18<>+0(SB), Y7, Y7
+	VMULPS  Y0, Y6, Y6
+	VMULPS  Y1, Y7, Y7
+	VADDPS  expP08<>+0(SB), Y6, Y6
+	VADDPS  expP08<>+0(SB), Y7, Y7
+	VMULPS  Y0, Y0, Y4
+	VMULPS  Y1, Y1, Y5
+	VMULPS  Y4, Y6, Y6
+	VMULPS  Y5, Y7, Y7
+	VADDPS  Y0, Y6, Y6
+	VADDPS  Y1, Y7, Y7
+	VADDPS  one8<>+0(SB), Y6, Y6
+	VADDPS  one8<>+0(SB), Y7, Y7
+	VPSUBD  roundAdd8<>+0(SB), Y2, Y0
+	VPSUBD  roundAdd8<>+0(SB), Y3, Y1
 	VPSRAD  $0x01, Y0, Y2
 	VPSRAD  $0x01, Y1, Y3
 	VPSUBD  Y2, Y0, Y0
@@ -18981,22 +18973,22 @@ elements:
 	VPADDD  bias<>+0(SB), Y3, Y3
 	VPSLLD  $0x17, Y2, Y2
 	VPSLLD  $0x17, Y3, Y3
-	VMULPS  Y2, Y4, Y4
-	VMULPS  Y3, Y5, Y5
+	VMULPS  Y2, Y6, Y6
+	VMULPS  Y3, Y7, Y7
 	VPADDD  bias<>+0(SB), Y0, Y0
 	VPADDD  bias<>+0(SB), Y1, Y1
 	VPSLLD  $0x17, Y0, Y0
 	VPSLLD  $0x17, Y1, Y1
-	VMULPS  Y0, Y4, Y4
-	VMULPS  Y1, Y5, Y5
+	VMULPS  Y0, Y6, Y6
+	VMULPS  Y1, Y7, Y7
+	VADDPS  one8<>+0(SB), Y6, Y6
 	VMOVUPS (CX), Y0
-	VADDPS  one8<>+0(SB), Y4, Y4
-	VDIVPS  Y4, Y0, Y0
+	VDIVPS  Y6, Y0, Y0
 	VMULPS  (DX), Y0, Y0
 	VMOVUPS Y0, (CX)
+	VADDPS  one8<>+0(SB), Y7, Y7
 	VMOVUPS 32(CX), Y0
-	VADDPS  one8<>+0(SB), Y5, Y5
-	VDIVPS  Y5, Y0, Y0
+	VDIVPS  Y7, Y0, Y0
 	VMULPS  32(DX), Y0, Y0
 	VMOVUPS Y0, 32(CX)
 	ADDQ    $+64, CX
@@ -19005,6 +18997,142 @@ elements:
 	JNZ     elements
 	VZEROUPPER
 	RET
+
+DATA signs8<>+0(SB)/4, $0x80000000
+DATA signs8<>+4(SB)/4, $0x80000000
+DATA signs8<>+8(SB)/4, $0x80000000
+DATA signs8<>+12(SB)/4, $0x80000000
+DATA signs8<>+16(SB)/4, $0x80000000
+DATA signs8<>+20(SB)/4, $0x80000000
+DATA signs8<>+24(SB)/4, $0x80000000
+DATA signs8<>+28(SB)/4, $0x80000000
+GLOBL signs8<>(SB), RODATA|NOPTR, $32
+
+// func geluGateAVX2(a *vecArgs)
+// Requires: AVX, AVX2
+TEXT ·geluGateAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	MOVQ 16(AX), DX
+	MOVQ 32(AX), AX
+
+elements:
+	VMOVUPS (CX), Y0
+	VMULPS  Y0, Y0, Y1
+	VMULPS  geluCubic8<>+0(SB), Y1, Y1
+	VADDPS  one8<>+0(SB), Y1, Y1
+	VMULPS  geluLinear8<>+0(SB), Y0, Y0
+	VMULPS  Y1, Y0, Y0
+	VXORPS  signs8<>+0(SB), Y0, Y0
+	VMOVUPS 32(CX), Y1
+	VMULPS  Y1, Y1, Y2
+	VMULPS  geluCubic8<>+0(SB), Y2, Y2
+	VADDPS  one8<>+0(SB), Y2, Y2
+	VMULPS  geluLinear8<>+0(SB), Y1, Y1
+	VMULPS  Y2, Y1, Y1
+	VXORPS  signs8<>+0(SB), Y1, Y1
+	VMOVUPS expMax8<>+0(SB), Y2
+	VMINPS  Y0, Y2, Y0
+	VMINPS  Y1, Y2, Y1
+	VMOVUPS expMin8<>+0(SB), Y2
+	VMAXPS  Y0, Y2, Y0
+	VMAXPS  Y1, Y2, Y1
+	VMULPS  log2e8<>+0(SB), Y0, Y2
+	VMULPS  log2e8<>+0(SB), Y1, Y3
+	VADDPS  roundAdd8<>+0(SB), Y2, Y2
+	VADDPS  roundAdd8<>+0(SB), Y3, Y3
+	VSUBPS  roundAdd8<>+0(SB), Y2, Y4
+	VSUBPS  roundAdd8<>+0(SB), Y3, Y5
+	VMULPS  ln2Hi8<>+0(SB), Y4, Y6
+	VMULPS  ln2Hi8<>+0(SB), Y5, Y7
+	VSUBPS  Y6, Y0, Y0
+	VSUBPS  Y7, Y1, Y1
+	VMULPS  ln2Lo8<>+0(SB), Y4, Y6
+	VMULPS  ln2Lo8<>+0(SB), Y5, Y7
+	VSUBPS  Y6, Y0, Y0
+	VSUBPS  Y7, Y1, Y1
+	VMULPS  expP58<>+0(SB), Y0, Y6
+	VMULPS  expP58<>+0(SB), Y1, Y7
+	VADDPS  expP48<>+0(SB), Y6, Y6
+	VADDPS  expP48<>+0(SB), Y7, Y7
+	VMULPS  Y0, Y6, Y6
+	VMULPS  Y1, Y7, Y7
+	VADDPS  expP38<>+0(SB), Y6, Y6
+	VADDPS  expP38<>+0(SB), Y7, Y7
+	VMULPS  Y0, Y6, Y6
+	VMULPS  Y1, Y7, Y7
+	VADDPS  expP28<>+0(SB), Y6, Y6
+	VADDPS  expP28<>+0(SB), Y7, Y7
+	VMULPS  Y0, Y6, Y6
+	VMULPS  Y1, Y7, Y7
+	VADDPS  expP18<>+0(SB), Y6, Y6
+	VADDPS  expP18<>+0(SB), Y7, Y7
+	VMULPS  Y0, Y6, Y6
+	VMULPS  Y1, Y7, Y7
+	VADDPS  expP08<>+0(SB), Y6, Y6
+	VADDPS  expP08<>+0(SB), Y7, Y7
+	VMULPS  Y0, Y0, Y4
+	VMULPS  Y1, Y1, Y5
+	VMULPS  Y4, Y6, Y6
+	VMULPS  Y5, Y7, Y7
+	VADDPS  Y0, Y6, Y6
+	VADDPS  Y1, Y7, Y7
+	VADDPS  one8<>+0(SB), Y6, Y6
+	VADDPS  one8<>+0(SB), Y7, Y7
+	VPSUBD  roundAdd8<>+0(SB), Y2, Y0
+	VPSUBD  roundAdd8<>+0(SB), Y3, Y1
+	VPSRAD  $0x01, Y0, Y2
+	VPSRAD  $0x01, Y1, Y3
+	VPSUBD  Y2, Y0, Y0
+	VPSUBD  Y3, Y1, Y1
+	VPADDD  bias<>+0(SB), Y2, Y2
+	VPADDD  bias<>+0(SB), Y3, Y3
+	VPSLLD  $0x17, Y2, Y2
+	VPSLLD  $0x17, Y3, Y3
+	VMULPS  Y2, Y6, Y6
+	VMULPS  Y3, Y7, Y7
+	VPADDD  bias<>+0(SB), Y0, Y0
+	VPADDD  bias<>+0(SB), Y1, Y1
+	VPSLLD  $0x17, Y0, Y0
+	VPSLLD  $0x17, Y1, Y1
+	VMULPS  Y0, Y6, Y6
+	VMULPS  Y1, Y7, Y7
+	VADDPS  one8<>+0(SB), Y6, Y6
+	VMOVUPS (CX), Y0
+	VDIVPS  Y6, Y0, Y0
+	VMULPS  (DX), Y0, Y0
+	VMOVUPS Y0, (CX)
+	VADDPS  one8<>+0(SB), Y7, Y7
+	VMOVUPS 32(CX), Y0
+	VDIVPS  Y7, Y0, Y0
+	VMULPS  32(DX), Y0, Y0
+	VMOVUPS Y0, 32(CX)
+	ADDQ    $+64, CX
+	ADDQ    $+64, DX
+	SUBQ    $0x10, AX
+	JNZ     elements
+	VZEROUPPER
+	RET
+
+DATA geluCubic8<>+0(SB)/4, $0x3d372713
+DATA geluCubic8<>+4(SB)/4, $0x3d372713
+DATA geluCubic8<>+8(SB)/4, $0x3d372713
+DATA geluCubic8<>+12(SB)/4, $0x3d372713
+DATA geluCubic8<>+16(SB)/4, $0x3d372713
+DATA geluCubic8<>+20(SB)/4, $0x3d372713
+DATA geluCubic8<>+24(SB)/4, $0x3d372713
+DATA geluCubic8<>+28(SB)/4, $0x3d372713
+GLOBL geluCubic8<>(SB), RODATA|NOPTR, $32
+
+DATA geluLinear8<>+0(SB)/4, $0x3fcc422a
+DATA geluLinear8<>+4(SB)/4, $0x3fcc422a
+DATA geluLinear8<>+8(SB)/4, $0x3fcc422a
+DATA geluLinear8<>+12(SB)/4, $0x3fcc422a
+DATA geluLinear8<>+16(SB)/4, $0x3fcc422a
+DATA geluLinear8<>+20(SB)/4, $0x3fcc422a
+DATA geluLinear8<>+24(SB)/4, $0x3fcc422a
+DATA geluLinear8<>+28(SB)/4, $0x3fcc422a
+GLOBL geluLinear8<>(SB), RODATA|NOPTR, $32
 
 // func maxAVX2(a *vecArgs)
 // Requires: AVX
@@ -19080,132 +19208,6 @@ elements:
 	JNZ     elements
 	VZEROUPPER
 	RET
-
-// func geluGateAVX2(a *vecArgs)
-// Requires: AVX, AVX2
-TEXT ·geluGateAVX2(SB), NOSPLIT, $0-8
-	MOVQ a+0(FP), AX
-	MOVQ (AX), CX
-	MOVQ 16(AX), DX
-	MOVQ 32(AX), AX
-
-elements:
-	VMOVUPS (CX), Y0
-	VMULPS  Y0, Y0, Y1
-	VMULPS  geluCubic<>+0(SB), Y1, Y1
-	VADDPS  one8<>+0(SB), Y1, Y1
-	VMULPS  geluLinear<>+0(SB), Y0, Y0
-	VMULPS  Y1, Y0, Y0
-	VXORPS  signs<>+0(SB), Y0, Y0
-	VMOVUPS 32(CX), Y1
-	VMULPS  Y1, Y1, Y2
-	VMULPS  geluCubic<>+0(SB), Y2, Y2
-	VADDPS  one8<>+0(SB), Y2, Y2
-	VMULPS  geluLinear<>+0(SB), Y1, Y1
-	VMULPS  Y2, Y1, Y1
-	VXORPS  signs<>+0(SB), Y1, Y1
-	VMOVUPS expMax<>+0(SB), Y2
-	VMINPS  Y0, Y2, Y0
-	VMINPS  Y1, Y2, Y1
-	VMOVUPS expMin<>+0(SB), Y3
-	VMAXPS  Y0, Y3, Y2
-	VMAXPS  Y1, Y3, Y3
-	VMULPS  log2e<>+0(SB), Y2, Y0
-	VMULPS  log2e<>+0(SB), Y3, Y1
-	VADDPS  roundAdd<>+0(SB), Y0, Y0
-	VADDPS  roundAdd<>+0(SB), Y1, Y1
-	VSUBPS  roundAdd<>+0(SB), Y0, Y6
-	VSUBPS  roundAdd<>+0(SB), Y1, Y7
-	VMULPS  ln2Hi<>+0(SB), Y6, Y4
-	VMULPS  ln2Hi<>+0(SB), Y7, Y5
-	VSUBPS  Y4, Y2, Y2
-	VSUBPS  Y5, Y3, Y3
-	VMULPS  ln2Lo<>+0(SB), Y6, Y6
-	VMULPS  ln2Lo<>+0(SB), Y7, Y7
-	VSUBPS  Y6, Y2, Y2
-	VSUBPS  Y7, Y3, Y3
-	VMULPS  expP5<>+0(SB), Y2, Y4
-	VMULPS  expP5<>+0(SB), Y3, Y5
-	VADDPS  expP4<>+0(SB), Y4, Y4
-	VADDPS  expP4<>+0(SB), Y5, Y5
-	VMULPS  Y2, Y4, Y4
-	VMULPS  Y3, Y5, Y5
-	VADDPS  expP3<>+0(SB), Y4, Y4
-	VADDPS  expP3<>+0(SB), Y5, Y5
-	VMULPS  Y2, Y4, Y4
-	VMULPS  Y3, Y5, Y5
-	VADDPS  expP2<>+0(SB), Y4, Y4
-	VADDPS  expP2<>+0(SB), Y5, Y5
-	VMULPS  Y2, Y4, Y4
-	VMULPS  Y3, Y5, Y5
-	VADDPS  expP1<>+0(SB), Y4, Y4
-	VADDPS  expP1<>+0(SB), Y5, Y5
-	VMULPS  Y2, Y4, Y4
-	VMULPS  Y3, Y5, Y5
-	VADDPS  expP0<>+0(SB), Y4, Y4
-	VADDPS  expP0<>+0(SB), Y5, Y5
-	VMULPS  Y2, Y2, Y6
-	VMULPS  Y3, Y3, Y7
-	VMULPS  Y6, Y4, Y4
-	VMULPS  Y7, Y5, Y5
-	VADDPS  Y2, Y4, Y4
-	VADDPS  Y3, Y5, Y5
-	VADDPS  one8<>+0(SB), Y4, Y4
-	VADDPS  one8<>+0(SB), Y5, Y5
-	VPSUBD  roundAdd<>+0(SB), Y0, Y0
-	VPSUBD  roundAdd<>+0(SB), Y1, Y1
-	VPSRAD  $0x01, Y0, Y2
-	VPSRAD  $0x01, Y1, Y3
-	VPSUBD  Y2, Y0, Y0
-	VPSUBD  Y3, Y1, Y1
-	VPADDD  bias<>+0(SB), Y2, Y2
-	VPADDD  bias<>+0(SB), Y3, Y3
-	VPSLLD  $0x17, Y2, Y2
-	VPSLLD  $0x17, Y3, Y3
-	VMULPS  Y2, Y4, Y4
-	VMULPS  Y3, Y5, Y5
-	VPADDD  bias<>+0(SB), Y0, Y0
-	VPADDD  bias<>+0(SB), Y1, Y1
-	VPSLLD  $0x17, Y0, Y0
-	VPSLLD  $0x17, Y1, Y1
-	VMULPS  Y0, Y4, Y4
-	VMULPS  Y1, Y5, Y5
-	VMOVUPS (CX), Y0
-	VADDPS  one8<>+0(SB), Y4, Y4
-	VDIVPS  Y4, Y0, Y0
-	VMULPS  (DX), Y0, Y0
-	VMOVUPS Y0, (CX)
-	VMOVUPS 32(CX), Y0
-	VADDPS  one8<>+0(SB), Y5, Y5
-	VDIVPS  Y5, Y0, Y0
-	VMULPS  32(DX), Y0, Y0
-	VMOVUPS Y0, 32(CX)
-	ADDQ    $+64, CX
-	ADDQ    $+64, DX
-	SUBQ    $0x10, AX
-	JNZ     elements
-	VZEROUPPER
-	RET
-
-DATA geluCubic<>+0(SB)/4, $0x3d372713
-DATA geluCubic<>+4(SB)/4, $0x3d372713
-DATA geluCubic<>+8(SB)/4, $0x3d372713
-DATA geluCubic<>+12(SB)/4, $0x3d372713
-DATA geluCubic<>+16(SB)/4, $0x3d372713
-DATA geluCubic<>+20(SB)/4, $0x3d372713
-DATA geluCubic<>+24(SB)/4, $0x3d372713
-DATA geluCubic<>+28(SB)/4, $0x3d372713
-GLOBL geluCubic<>(SB), RODATA|NOPTR, $32
-
-DATA geluLinear<>+0(SB)/4, $0x3fcc422a
-DATA geluLinear<>+4(SB)/4, $0x3fcc422a
-DATA geluLinear<>+8(SB)/4, $0x3fcc422a
-DATA geluLinear<>+12(SB)/4, $0x3fcc422a
-DATA geluLinear<>+16(SB)/4, $0x3fcc422a
-DATA geluLinear<>+20(SB)/4, $0x3fcc422a
-DATA geluLinear<>+24(SB)/4, $0x3fcc422a
-DATA geluLinear<>+28(SB)/4, $0x3fcc422a
-GLOBL geluLinear<>(SB), RODATA|NOPTR, $32
 
 // func dequantizeQ41AVX2(a *vecArgs)
 // Requires: AVX, AVX2, F16C

@@ -364,6 +364,11 @@ func ropePairsAVX2(a *vecArgs)
 //go:noescape
 func siluGateAVX2(a *vecArgs)
 
+// geluGateAVX2 sets dst to gelu(dst)*x.
+//
+//go:noescape
+func geluGateAVX2(a *vecArgs)
+
 // maxAVX2 sets dst[0] to the largest of x, which has no NaN, and dst[1] to 0, or NaN where x isn't finite.
 //
 //go:noescape
@@ -373,11 +378,6 @@ func maxAVX2(a *vecArgs)
 //
 //go:noescape
 func ropeHalvesAVX2(a *vecArgs)
-
-// geluGateAVX2 sets dst to gelu(dst)*x.
-//
-//go:noescape
-func geluGateAVX2(a *vecArgs)
 
 // dequantizeQ41AVX2 widens blocks of Q4_1.
 //

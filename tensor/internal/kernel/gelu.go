@@ -38,7 +38,7 @@ func (s *Set) GELUErf(x []float32) {
 	}
 }
 
-// geluF32 fuses no step, so that every set gives the same bits; _asm/vector.go
+// geluF32 fuses no step, so that every set gives the same bits; _asm/gate.go
 // repeats it.
 func geluF32(x float32) float32 {
 	u := float32(geluLinear*x) * (1 + float32(geluCubic*float32(x*x)))

@@ -81,8 +81,7 @@ func (generic) add(dst, src []float32) {
 // lanes is what the assembly takes of elementwise operations at least.
 const lanes = 16
 
-// The exponential function; _asm/vector.go and
-// _asm/avx512_gate.go repeat it step by step. exp(x) is
+// The exponential function; _asm/exp.go repeats it step by step. exp(x) is
 // 2^n * exp(r) with n = round(x/ln 2), |r| <= ln(2)/2, and exp(r) a polynomial
 // (the coefficients are those of Cephes' expf). No step is fused, so that
 // every set gives the same bits; the result is within 2.5 units in the last

@@ -112,7 +112,7 @@ func softmax() {
 	limit, lanes := c.YMM(), c.YMM()
 	c.VPBROADCASTD(o.at("n"), limit)
 	c.VMOVDQU(data("iota", 0, 1, 2, 3, 4, 5, 6, 7), lanes)
-	none := repeated("minusInf", 0xff800000)
+	none, exp := wide8.repeated("minusInf", 0xff800000), wide8.newExp()
 
 	c.Label("query")
 	v := ymms(4)
@@ -134,13 +134,7 @@ func softmax() {
 	c.VMAXPS(m, v[2], m)
 	c.VMAXPS(b, v[3], b)
 	c.VMAXPS(m, b, m)
-	x, t := c.XMM(), c.XMM()
-	c.VEXTRACTF128(op.U8(1), m, x)
-	c.VMAXPS(x, m.AsX(), x)
-	c.VMOVHLPS(x, x, t)
-	c.VMAXPS(t, x, x)
-	c.VMOVSHDUP(x, t)
-	c.VMAXSS(t, x, x)
+	x, t := wide8.horizontal(m, c.VMAXPS, c.VMAXSS), c.XMM()
 	c.VMOVSS(x, at(tops, 0))
 	top := c.YMM()
 	c.VBROADCASTSS(x, top)
@@ -148,19 +142,19 @@ func softmax() {
 	c.VUCOMISS(before.AsX(), x)
 	c.JEQ(op.LabelRef("weights"))
 	c.VSUBPS(top, before, before)
-	c.VMOVSS(exp(before)[0].AsX(), at(factors, 0))
+	c.VMOVSS(exp.of(before)[0].AsX(), at(factors, 0))
 	c.Label("weights")
 	for i := 0; i < len(v); i += 2 {
 		c.VSUBPS(top, v[i], v[i])
 		c.VSUBPS(top, v[i+1], v[i+1])
-		copy(v[i:], exp(v[i:i+2]...))
+		copy(v[i:], exp.of(v[i:i+2]...))
 		c.VMOVUPS(v[i], at(row, 32*i))
 		c.VMOVUPS(v[i+1], at(row, 32*i+32))
 	}
 	c.VADDPS(v[1], v[0], v[0])
 	c.VADDPS(v[3], v[2], v[2])
 	c.VADDPS(v[2], v[0], v[0])
-	total := horizontal(v[0])
+	total := wide8.horizontal(v[0], c.VADDPS, c.VADDSS)
 	c.VMOVSS(at(sums, 0), t)
 	c.VMULSS(at(factors, 0), t, t)
 	c.VADDSS(total, t, t)
@@ -172,18 +166,6 @@ func softmax() {
 	c.DECQ(queries)
 	c.JNZ(op.LabelRef("query"))
 	leave()
-}
-
-// horizontal adds lane i and i+4, i and i+2, i and i+1.
-func horizontal(v vec) vec {
-	x, t := c.XMM(), c.XMM()
-	c.VEXTRACTF128(op.U8(1), v, x)
-	c.VADDPS(x, v.AsX(), x)
-	c.VMOVHLPS(x, x, t)
-	c.VADDPS(t, x, x)
-	c.VMOVSHDUP(x, t)
-	c.VADDSS(t, x, x)
-	return x
 }
 
 // weigh generates acc = acc*factor + sum over j of weight[j]*values[j], j

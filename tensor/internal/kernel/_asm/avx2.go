@@ -25,8 +25,8 @@ func avx2() {
 	dot(wide8, "BF16", 1, 1)
 	attention()
 	vectors()
+	wide8.gates(2)
 	reductions()
 	ropeHalves()
-	gelu()
 	dequantize()
 }

@@ -18,20 +18,13 @@ func ymms(n int) []vec {
 	return v
 }
 
-// repeated broadcasts the dword to all lanes.
-func repeated(name string, v uint32) vec {
-	y := c.YMM()
-	c.VPBROADCASTD(data(name, v), y)
-	return y
-}
-
 // quantizeAVX2 is quantizeBlock over the blocks of a token.
 func quantizeAVX2() {
 	function("quantizeAVX2", "quantArgs", "quantises a token's blocks of 32.")
 	o := args()
 	x, blocks, q, scales, fix := o.load("x"), o.load("blocks"), o.load("q"), o.load("scales"), o.load("fix")
 	qStep, sStep, fixStep, offset := o.load("qStep"), o.load("sStep"), o.load("fixStep"), o.load("offset")
-	abs := repeated("abs", 0x7fffffff)
+	abs := wide8.repeated("abs", 0x7fffffff)
 	order := c.YMM()
 	c.VMOVDQU(data("packOrder", 0, 4, 1, 5, 2, 6, 3, 7), order)
 	one, most := c.XMM(), c.XMM()
@@ -263,7 +256,7 @@ func unpackLoop(block int, body func(r *rows, panel reg.GPVirtual, low vec)) {
 	ahead := newPrefetcher(o, w)
 	blocks, panel := o.load("blocks"), o.load("panel")
 	r := newRows(w, o.load("row"), 16)
-	low := repeated("lowNibbles", 0x0f0f0f0f)
+	low := wide8.repeated("lowNibbles", 0x0f0f0f0f)
 	c.Label("block")
 	ahead.fetch(16 * block)
 	body(r, panel, low)
@@ -305,7 +298,7 @@ func (f panelKind) tileAVX2(n int) {
 	for i := range 2 * n {
 		c.VMOVUPS(zero, at(acc, 32*i))
 	}
-	ones := repeated("ones", 0x00010001)
+	ones := wide8.repeated("ones", 0x00010001)
 
 	c.Label("block")
 	part := func(from, to, scale int) {

@@ -10,23 +10,23 @@ import (
 // streamAVX2 multiplies groups of rows with one token, straight from memory.
 func streamAVX2() {
 	function("streamQ41AVX2", "mulArgs", "multiplies groups of Q4_1 rows with one token.")
-	low, ones := repeated("lowNibbles", 0x0f0f0f0f), repeated("ones", 0x00010001)
-	streamLoopAVX2(q41Bytes, stored, func(r *rows, t *tokenBlock) vec { return nibbleDotAVX2(r, paired, 4, t.half, low, ones) })
+	low, ones := wide8.repeated("lowNibbles", 0x0f0f0f0f), wide8.repeated("ones", 0x00010001)
+	streamLoopAVX2(q41Bytes, stored, func(r *rows, q [2]vec) vec { return nibbleDotAVX2(r, paired, 4, q, low, ones) })
 	function("streamQ40AVX2", "mulArgs", "multiplies groups of Q4_0 rows with one token.")
-	low, ones = repeated("lowNibbles", 0x0f0f0f0f), repeated("ones", 0x00010001)
-	streamLoopAVX2(18, eighth, func(r *rows, t *tokenBlock) vec { return nibbleDotAVX2(r, inOrder, 2, t.half, low, ones) })
+	low, ones = wide8.repeated("lowNibbles", 0x0f0f0f0f), wide8.repeated("ones", 0x00010001)
+	streamLoopAVX2(18, eighth, func(r *rows, q [2]vec) vec { return nibbleDotAVX2(r, inOrder, 2, q, low, ones) })
 	function("streamQ50AVX2", "mulArgs", "multiplies groups of Q5_0 rows with one token.")
-	low, ones = repeated("lowNibbles", 0x0f0f0f0f), repeated("ones", 0x00010001)
-	streamLoopAVX2(22, sixteenth, func(r *rows, t *tokenBlock) vec { return fifthDotAVX2(r, t.half, low, ones) })
+	low, ones = wide8.repeated("lowNibbles", 0x0f0f0f0f), wide8.repeated("ones", 0x00010001)
+	streamLoopAVX2(22, sixteenth, func(r *rows, q [2]vec) vec { return fifthDotAVX2(r, q, low, ones) })
 	function("streamQ80AVX2", "mulArgs", "multiplies groups of Q8_0 rows with one token.")
-	ones = repeated("ones", 0x00010001)
-	streamLoopAVX2(q80Bytes, noOffset, func(r *rows, t *tokenBlock) vec {
+	ones = wide8.repeated("ones", 0x00010001)
+	streamLoopAVX2(q80Bytes, noOffset, func(r *rows, q [2]vec) vec {
 		var v [2][]vec
 		for half := range v {
 			v[half] = loadRowsAVX2(r, inOrder, 0, 2+16*half)
 			for _, w := range v[half] {
 				signed := c.YMM()
-				c.VPSIGNB(w, t.half[half], signed)
+				c.VPSIGNB(w, q[half], signed)
 				c.VPABSB(w, w)
 				c.VPMADDUBSW(signed, w, w)
 				c.VPMADDWD(ones, w, w)
@@ -47,17 +47,12 @@ const (
 	stored           // m, as Q4_1 has it; rows are in paired order
 	eighth           // -8*d
 	sixteenth        // -16*d
+	corrected        // nothing, but fix to its integer, of numbers that are 128 too large
 )
 
-// tokenBlock is a block of the token's activations.
-type tokenBlock struct {
-	half [2]vec        // 16 elements in both lanes
-	fix  reg.GPVirtual // where -128 * their sum is
-}
-
 // streamLoopAVX2 is the frame of a stream, eight rows at a time: dot gives the
-// integer products of their blocks with the token's.
-func streamLoopAVX2(block int, more offset, dot func(r *rows, t *tokenBlock) vec) {
+// integer products of their blocks with the halves of the token's.
+func streamLoopAVX2(block int, more offset, dot func(r *rows, q [2]vec) vec) {
 	o := args()
 	w, out, groups := o.load("w"), o.load("out"), o.load("groups")
 	ahead := newPrefetcher(o, w)
@@ -66,17 +61,25 @@ func streamLoopAVX2(block int, more offset, dot func(r *rows, t *tokenBlock) vec
 
 	c.Label("group")
 	o = args()
-	q, scales, fix, blocks := o.load("q"), o.load("scales"), o.load("fix"), o.load("blocks")
+	q, scales, blocks := o.load("q"), o.load("scales"), o.load("blocks")
+	var fix reg.GPVirtual
+	if more == corrected {
+		fix = o.load("fix")
+	}
 	acc := c.YMM()
 	c.VXORPS(acc, acc, acc)
 	c.Label("block")
 	ahead.fetch(8 * block)
-	t := tokenBlock{fix: fix}
-	for i := range t.half {
-		t.half[i] = c.YMM()
-		c.VBROADCASTI128(at(q, 16*i), t.half[i])
+	var halves [2]vec
+	for i := range halves {
+		halves[i] = c.YMM()
+		c.VBROADCASTI128(at(q, 16*i), halves[i])
 	}
-	sum := dot(r, &t)
+	sum := dot(r, halves)
+	if more == corrected {
+		c.VPADDD_BCST(at(fix, 0), sum, sum)
+		c.ADDQ(op.U8(4), fix)
+	}
 	c.VCVTDQ2PS(sum, sum)
 	var d, m vec
 	switch more {
@@ -84,7 +87,7 @@ func streamLoopAVX2(block int, more offset, dot func(r *rows, t *tokenBlock) vec
 		d, m = scalesQ41AVX2(r, 0)
 	case eighth, sixteenth:
 		d, m = scalesQ80AVX2(r, 0), c.YMM()
-		c.VMULPS(eight(fmt.Sprintf("minus%d", 8*(more-stored)), float64(-8*int(more-stored))), d, m)
+		c.VMULPS(wide8.memory(fmt.Sprintf("minus%dx", 8*(more-stored)), float64(-8*int(more-stored))), d, m)
 	default:
 		d = scalesQ80AVX2(r, 0)
 	}
@@ -92,7 +95,7 @@ func streamLoopAVX2(block int, more offset, dot func(r *rows, t *tokenBlock) vec
 	c.VBROADCASTSS(at(scales, 0), da)
 	c.VMULPS(da, d, d)
 	c.VFMADD231PS(sum, d, acc)
-	if more != noOffset {
+	if m != nil {
 		sa := c.YMM()
 		c.VBROADCASTSS(at(scales, 4), sa) // one token: s is next to d
 		c.VFMADD231PS(sa, m, acc)
@@ -100,7 +103,6 @@ func streamLoopAVX2(block int, more offset, dot func(r *rows, t *tokenBlock) vec
 	r.advance(block)
 	c.ADDQ(op.U8(32), q)
 	c.ADDQ(op.U8(8), scales)
-	c.ADDQ(op.U8(4), fix)
 	c.DECQ(blocks)
 	c.JNZ(op.LabelRef("block"))
 	if more == stored {

@@ -223,7 +223,7 @@ func (u *unpacker) centred(first int, zero float64) {
 
 func eightOf(v float64) vec {
 	t := c.YMM()
-	c.VMOVUPS(eight(fmt.Sprintf("minus%d", int(-v)), v), t)
+	c.VMOVUPS(wide8.memory(fmt.Sprintf("minus%dx", int(-v)), v), t)
 	return t
 }
 

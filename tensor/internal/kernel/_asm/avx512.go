@@ -21,7 +21,7 @@ func avx512() {
 		}
 	}
 	quantizeAVX512()
-	gates()
+	wide16.gates(4)
 	attention16()
 	for _, f := range []string{"F32", "F16"} {
 		dot(wide16, f, 8, 1)
@@ -61,9 +61,7 @@ func zeroed() vec {
 // begin starts a function and loads its constant.
 func (f quant) begin(name, doc string) vec {
 	function(name, "mulArgs", doc)
-	z := c.ZMM()
-	c.VPBROADCASTD(data(f.name+"pattern", f.pattern), z)
-	return z
+	return wide16.repeated(f.name+"pattern", f.pattern)
 }
 
 // laneMasks are the opmasks of the second, third and fourth dword.
@@ -292,54 +290,6 @@ func (f quant) tile(n int) {
 func (f quant) fused(n int) {
 	pattern := f.begin(fmt.Sprintf("fused%sx%dAVX512", f.name, n), fmt.Sprintf("multiplies groups of rows with a tile of %d tokens.", n))
 	k := laneMasks()
-	f.groups(n, func(r *rows, t tokens, zero vec, acc []vec) {
-		d, m := f.scales(r, k)
-		w := f.bytes8(r, pattern)
-		f.multiply(t, w, d, m, zero, acc)
-	})
-}
-
-// stream multiplies groups of rows with one token, by vectors of 256 bits: that many
-// rows are loaded into a vector by one insertion, the dearest part here.
-func (f quant) stream() {
-	function("stream"+f.name+"AVX512", "mulArgs", "multiplies groups of rows with one token.")
-	pattern, zero := repeated(f.name+"pattern8", f.pattern), c.YMM()
-	c.VPXORD(zero, zero, zero)
-	if f.offsets {
-		streamLoopAVX2(q41Bytes, stored, func(r *rows, t *tokenBlock) vec {
-			lo, hi, sums := loadRowsAVX2(r, paired, 0, 4), ymms(4), ymms(4)
-			for i := range lo {
-				c.VPSRLW(op.U8(4), lo[i], hi[i])
-				c.VPAND(pattern, lo[i], lo[i])
-				c.VPAND(pattern, hi[i], hi[i])
-				c.VMOVDQA64(zero, sums[i])
-				c.VPDPBUSD(t.half[0], lo[i], sums[i])
-				c.VPDPBUSD(t.half[1], hi[i], sums[i])
-			}
-			return transposeAddAVX2(sums, c.VPADDD)
-		})
-		return
-	}
-	streamLoopAVX2(q80Bytes, noOffset, func(r *rows, t *tokenBlock) vec {
-		sums := ymms(4)
-		for half := range t.half {
-			for i, w := range loadRowsAVX2(r, inOrder, 0, 2+16*half) {
-				c.VPXOR(pattern, w, w)
-				if half == 0 {
-					c.VMOVDQA64(zero, sums[i])
-				}
-				c.VPDPBUSD(t.half[half], w, sums[i])
-			}
-		}
-		sum := transposeAddAVX2(sums, c.VPADDD)
-		c.VPADDD_BCST(at(t.fix, 0), sum, sum)
-		return sum
-	})
-}
-
-// groups is the frame of fused: block adds a block of 16 rows to the
-// accumulators.
-func (f quant) groups(n int, block func(r *rows, t tokens, zero vec, acc []vec)) {
 	o := args()
 	w, out, groups := o.load("w"), o.load("out"), o.load("groups")
 	ahead := newPrefetcher(o, w)
@@ -355,7 +305,8 @@ func (f quant) groups(n int, block func(r *rows, t tokens, zero vec, acc []vec))
 	}
 	c.Label("block")
 	ahead.fetch(16 * f.bytes)
-	block(r, t, zero, acc)
+	d, m := f.scales(r, k)
+	f.multiply(t, f.bytes8(r, pattern), d, m, zero, acc)
 	r.advance(f.bytes)
 	f.advance(t)
 	c.DECQ(blocks)
@@ -366,4 +317,40 @@ func (f quant) groups(n int, block func(r *rows, t tokens, zero vec, acc []vec))
 	c.DECQ(groups)
 	c.JNZ(op.LabelRef("group"))
 	leave()
+}
+
+// stream multiplies groups of rows with one token, by vectors of 256 bits: that many
+// rows are loaded into a vector by one insertion, the dearest part here.
+func (f quant) stream() {
+	function("stream"+f.name+"AVX512", "mulArgs", "multiplies groups of rows with one token.")
+	pattern, zero := wide8.repeated(f.name+"pattern", f.pattern), c.YMM()
+	c.VPXORD(zero, zero, zero)
+	if f.offsets {
+		streamLoopAVX2(q41Bytes, stored, func(r *rows, q [2]vec) vec {
+			lo, hi, sums := loadRowsAVX2(r, paired, 0, 4), ymms(4), ymms(4)
+			for i := range lo {
+				c.VPSRLW(op.U8(4), lo[i], hi[i])
+				c.VPAND(pattern, lo[i], lo[i])
+				c.VPAND(pattern, hi[i], hi[i])
+				c.VMOVDQA64(zero, sums[i])
+				c.VPDPBUSD(q[0], lo[i], sums[i])
+				c.VPDPBUSD(q[1], hi[i], sums[i])
+			}
+			return transposeAddAVX2(sums, c.VPADDD)
+		})
+		return
+	}
+	streamLoopAVX2(q80Bytes, corrected, func(r *rows, q [2]vec) vec {
+		sums := ymms(4)
+		for half := range q {
+			for i, w := range loadRowsAVX2(r, inOrder, 0, 2+16*half) {
+				c.VPXOR(pattern, w, w)
+				if half == 0 {
+					c.VMOVDQA64(zero, sums[i])
+				}
+				c.VPDPBUSD(q[half], w, sums[i])
+			}
+		}
+		return transposeAddAVX2(sums, c.VPADDD)
+	})
 }

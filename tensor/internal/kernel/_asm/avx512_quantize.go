@@ -1,6 +1,8 @@
 package main
 
 import (
+	"math"
+
 	op "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
@@ -46,15 +48,9 @@ func quantizeAVX512() {
 	to := func(first, step reg.GPVirtual) *strided { return newStrided(first, step, 4) }
 	qs, ds, ss, ns := to(q, qStep), to(d4, sStep), to(s4, sStep), to(n4, nStep)
 
-	constant := func(name string, v uint32) vec {
-		z := c.ZMM()
-		c.VPBROADCASTD(data(name, v), z)
-		return z
-	}
+	constant := wide16.repeated
 	abs, bytes, least := constant("abs", 0x7fffffff), constant("ones", 0x01010101), constant("minScale", 0x00800000)
-	one, most, order := c.ZMM(), c.ZMM(), c.ZMM()
-	c.VBROADCASTSS(f32("one", 1), one)
-	c.VBROADCASTSS(f32("most", 127), most)
+	one, most, order := constant("one", math.Float32bits(1)), constant("most", math.Float32bits(127)), c.ZMM()
 	c.VMOVDQU32(data("packOrder16", 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), order)
 	zero := zeroed()
 

@@ -9,8 +9,7 @@ import (
 // kernel, whose steps it repeats, each for all queries before the next one.
 func softmax16() {
 	function("softmaxAVX512", "attendArgs", "turns the block's scores into weights.")
-	s := softmaxLoops{exp: newExp16(), none: c.ZMM()}
-	c.VPBROADCASTD(data("minusInf", 0xff800000), s.none)
+	s := softmaxLoops{exp: wide16.newExp(), none: wide16.repeated("minusInf", 0xff800000)}
 	o := args()
 	n, bits := o.load("n"), c.GP64()
 	c.MOVQ(op.I32(-1), bits)
@@ -27,7 +26,7 @@ func softmax16() {
 }
 
 type softmaxLoops struct {
-	exp   *exp16
+	exp   *exp
 	none  vec
 	valid [2]reg.OpmaskVirtual // which of the block's keys count
 
@@ -109,7 +108,7 @@ func (s *softmaxLoops) rescale() {
 	c.KMOVW(bits.As32(), some)
 	x, sum := c.ZMM(), c.ZMM()
 	c.VMOVUPS_Z(at(factors, 0), some, x)
-	s.exp.exp([]vec{x})
+	x = s.exp.of(x)[0]
 	c.VMOVUPS(x, some, at(factors, 0))
 	c.VMOVUPS_Z(at(sums, 0), some, sum)
 	c.VMULPS(x, sum, sum)
@@ -131,7 +130,7 @@ func (s *softmaxLoops) weigh(queries int) {
 		}
 		x = append(x, scores...)
 	}
-	s.exp.exp(x)
+	x = s.exp.of(x...)
 	for q := range queries {
 		halves := ymms(2)
 		for h := range halves {
@@ -141,14 +140,7 @@ func (s *softmaxLoops) weigh(queries int) {
 			c.VADDPS(halves[h], v.AsY(), halves[h])
 		}
 		c.VADDPS(halves[1], halves[0], halves[0])
-		// As horizontal does, in the upper 16 registers too.
-		total, t := c.XMM(), c.XMM()
-		c.VEXTRACTF32X4(op.U8(1), halves[0], total)
-		c.VADDPS(total, halves[0].AsX(), total)
-		c.VMOVHLPS(total, total, t)
-		c.VADDPS(t, total, total)
-		c.VMOVSHDUP(total, t)
-		c.VADDSS(t, total, total)
+		total := wide16.horizontal(halves[0], c.VADDPS, c.VADDSS)
 		c.VADDSS(at(s.sums, 4*q), total, total)
 		c.VMOVSS(total, at(s.sums, 4*q))
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"math"
+	"slices"
 
 	op "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -67,6 +69,18 @@ func (w width) vecs(n int) []vec {
 	return v
 }
 
+// repeated is a register with v in each lane.
+func (w width) repeated(name string, v uint32) vec {
+	r := w.vec()
+	c.VPBROADCASTD(data(name, v), r)
+	return r
+}
+
+// memory is read-only memory with v in as many places as there are lanes.
+func (w width) memory(name string, v float64) op.Mem {
+	return data(fmt.Sprint(name, w.lanes), slices.Repeat([]uint32{math.Float32bits(float32(v))}, w.lanes)...)
+}
+
 func (w width) zero(v vec) {
 	if w.lanes == 16 {
 		c.VPXORD(v, v, v)
@@ -116,17 +130,35 @@ func (w width) sumFour(v []vec) reg.Register {
 		c.VADDPS(hi, lo, lo)
 		pairs[h] = lo
 	}
-	lo, hi, half := c.YMM(), c.YMM(), c.XMM()
+	lo, hi := c.YMM(), c.YMM()
 	c.VUNPCKLPD(pairs[1], pairs[0], lo)
 	c.VUNPCKHPD(pairs[1], pairs[0], hi)
 	c.VADDPS(hi, lo, lo)
-	if w.lanes == 16 {
-		c.VEXTRACTF32X4(op.U8(1), lo, half) // reaches the upper 16 registers
-	} else {
-		c.VEXTRACTF128(op.U8(1), lo, half)
-	}
+	half := w.upper(lo)
 	c.VADDPS(half, lo.AsX(), half)
 	return half
+}
+
+// upper is the second half of eight lanes.
+func (w width) upper(v vec) vec {
+	x := c.XMM()
+	if w.lanes == 16 {
+		c.VEXTRACTF32X4(op.U8(1), v, x) // reaches the upper 16 registers
+	} else {
+		c.VEXTRACTF128(op.U8(1), v, x)
+	}
+	return x
+}
+
+// horizontal folds eight lanes: i and i+4, i and i+2, i and i+1.
+func (w width) horizontal(v vec, fold, last func(...op.Op)) vec {
+	x, t := w.upper(v), c.XMM()
+	fold(x, v.AsX(), x)
+	c.VMOVHLPS(x, x, t)
+	fold(t, x, x)
+	c.VMOVSHDUP(x, t)
+	last(t, x, x)
+	return x
 }
 
 // dot generates the product of groups of nr rows with nt tokens. One token

@@ -1,71 +1,9 @@
 package main
 
 import (
-	"math"
-
 	op "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
-
-// eight is read-only memory with a float32 in eight lanes.
-func eight(name string, v float64) op.Mem {
-	d := make([]uint32, 8)
-	for i := range d {
-		d[i] = math.Float32bits(float32(v))
-	}
-	return data(name, d...)
-}
-
-// exp is expF32 of package kernel on eight lanes of each x, step by step. The
-// steps of one wait for each other, so those of several are interleaved.
-func exp(x ...vec) []vec {
-	each := func(f func(i int)) {
-		for i := range x {
-			f(i)
-		}
-	}
-	t, r, p := ymms(len(x)), ymms(len(x)), ymms(len(x))
-	// MIN and MAX return their second source (avo's first operand) for NaNs.
-	limit := c.YMM()
-	c.VMOVUPS(eight("expMax", 89), limit)
-	each(func(i int) { c.VMINPS(x[i], limit, t[i]) })
-	limit = c.YMM()
-	c.VMOVUPS(eight("expMin", -104), limit)
-	each(func(i int) { c.VMAXPS(t[i], limit, r[i]) })
-	round := eight("roundAdd", 3<<22)
-	each(func(i int) { c.VMULPS(eight("log2e", 1.44269504088896341), r[i], t[i]) })
-	each(func(i int) { c.VADDPS(round, t[i], t[i]) })
-	f := ymms(len(x))
-	each(func(i int) { c.VSUBPS(round, t[i], f[i]) })
-	each(func(i int) { c.VMULPS(eight("ln2Hi", 0.693359375), f[i], p[i]) })
-	each(func(i int) { c.VSUBPS(p[i], r[i], r[i]) })
-	each(func(i int) { c.VMULPS(eight("ln2Lo", -2.12194440054690583e-4), f[i], f[i]) })
-	each(func(i int) { c.VSUBPS(f[i], r[i], r[i]) })
-	each(func(i int) { c.VMULPS(eight("expP5", 1.9875691500e-4), r[i], p[i]) })
-	each(func(i int) { c.VADDPS(eight("expP4", 1.3981999507e-3), p[i], p[i]) })
-	for _, k := range []struct {
-		name string
-		v    float64
-	}{{"expP3", 8.3334519073e-3}, {"expP2", 4.1665795894e-2}, {"expP1", 1.6666665459e-1}, {"expP0", 5.0000001201e-1}} {
-		each(func(i int) { c.VMULPS(r[i], p[i], p[i]) })
-		each(func(i int) { c.VADDPS(eight(k.name, k.v), p[i], p[i]) })
-	}
-	square := ymms(len(x))
-	each(func(i int) { c.VMULPS(r[i], r[i], square[i]) })
-	each(func(i int) { c.VMULPS(square[i], p[i], p[i]) })
-	each(func(i int) { c.VADDPS(r[i], p[i], p[i]) })
-	each(func(i int) { c.VADDPS(eight("one8", 1), p[i], p[i]) })
-	n, half := ymms(len(x)), ymms(len(x))
-	each(func(i int) { c.VPSUBD(round, t[i], n[i]) })
-	each(func(i int) { c.VPSRAD(op.U8(1), n[i], half[i]) })
-	each(func(i int) { c.VPSUBD(half[i], n[i], n[i]) })
-	for _, e := range [][]vec{half, n} {
-		each(func(i int) { c.VPADDD(data("bias", 127, 127, 127, 127, 127, 127, 127, 127), e[i], e[i]) })
-		each(func(i int) { c.VPSLLD(op.U8(23), e[i], e[i]) })
-		each(func(i int) { c.VMULPS(e[i], p[i], p[i]) })
-	}
-	return p
-}
 
 // loop generates body for each step elements of n.
 func loop(step int, pointers []reg.GPVirtual, strides []int, n reg.GPVirtual, body func()) {
@@ -167,55 +105,6 @@ func vectors() {
 		c.VMULPS(sin, swapped, swapped)
 		c.VADDSUBPS(swapped, v, v)
 		c.VMOVUPS(v, at(dst, 0))
-	})
-	leave()
-
-	function("siluGateAVX2", "vecArgs", "sets dst to silu(dst)*x.")
-	o = args()
-	dst, x, n = o.load("dst"), o.load("x"), o.load("n")
-	loop(16, []reg.GPVirtual{dst, x}, []int{64, 64}, n, func() {
-		e := ymms(2)
-		for i := range e {
-			c.VMOVUPS(at(dst, 32*i), e[i])
-			c.VXORPS(eight("signs", math.Copysign(0, -1)), e[i], e[i])
-		}
-		for i, e := range exp(e...) {
-			v := c.YMM()
-			c.VMOVUPS(at(dst, 32*i), v)
-			c.VADDPS(eight("one8", 1), e, e)
-			c.VDIVPS(e, v, v)
-			c.VMULPS(at(x, 32*i), v, v)
-			c.VMOVUPS(v, at(dst, 32*i))
-		}
-	})
-	leave()
-}
-
-// gelu generates the gate of geluF32 of package kernel, step by step.
-func gelu() {
-	function("geluGateAVX2", "vecArgs", "sets dst to gelu(dst)*x.")
-	o := args()
-	dst, x, n := o.load("dst"), o.load("x"), o.load("n")
-	loop(16, []reg.GPVirtual{dst, x}, []int{64, 64}, n, func() {
-		u := ymms(2)
-		for i := range u {
-			v, cubic := c.YMM(), c.YMM()
-			c.VMOVUPS(at(dst, 32*i), v)
-			c.VMULPS(v, v, cubic)
-			c.VMULPS(eight("geluCubic", 0.044715), cubic, cubic)
-			c.VADDPS(eight("one8", 1), cubic, cubic)
-			c.VMULPS(eight("geluLinear", 1.59576912160573071), v, v)
-			c.VMULPS(cubic, v, u[i])
-			c.VXORPS(eight("signs", math.Copysign(0, -1)), u[i], u[i])
-		}
-		for i, e := range exp(u...) {
-			v := c.YMM()
-			c.VMOVUPS(at(dst, 32*i), v)
-			c.VADDPS(eight("one8", 1), e, e)
-			c.VDIVPS(e, v, v)
-			c.VMULPS(at(x, 32*i), v, v)
-			c.VMOVUPS(v, at(dst, 32*i))
-		}
 	})
 	leave()
 }
