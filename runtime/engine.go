@@ -468,7 +468,7 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 			ended, err = s.accept(e.tok, now)
 			if err == nil {
 				e.counts.completion.Add(1)
-				e.sched.Append(&s.Sequence, s.last)
+				e.sched.Append(&s.Sequence, s.chosen.Token)
 			}
 		}
 		if ended {

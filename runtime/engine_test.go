@@ -114,7 +114,7 @@ func TestEveryCallEnds(t *testing.T) {
 			t.Errorf("only %d were %s", ends[what], what)
 		}
 	}
-	eventually(t, "all to be given back", func() bool {
+	WaitFor(t, "all to be given back", func() bool {
 		s := m.Stats()
 		return s.Running == 0 && s.Waiting == 0 && s.KVPagesUsed == 0 && s.BudgetUsed == idle
 	})
@@ -133,7 +133,8 @@ func typed(t *testing.T, err error) string {
 	return own.Code.String()
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+// WaitFor polls for something that another goroutine brings about.
+func WaitFor(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -157,7 +158,7 @@ func TestSlowReaderKeepsNoPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer slow.Close()
-	eventually(t, "the slow reader to be held", func() bool { return m.Stats().CompletionTokens > 40 })
+	WaitFor(t, "the slow reader to be held", func() bool { return m.Stats().CompletionTokens > 40 })
 	res, err := Generate(t.Context(), m, Request{Tokens: slices.Repeat([]int32{9}, capacity-20), IgnoreEOS: true, MaxTokens: 20})
 	if err != nil || len(res.Tokens) != 20 {
 		t.Fatalf("%v, %v", res, err)
@@ -253,7 +254,7 @@ func TestFaultOfTheLoop(t *testing.T) {
 	if _, err := Generate(t.Context(), m, Request{Prompt: "hello", MaxTokens: 3}); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
-	eventually(t, "the pages", func() bool { return m.Stats().KVPagesUsed == 0 })
+	WaitFor(t, "the pages", func() bool { return m.Stats().KVPagesUsed == 0 })
 }
 
 func TestTurnover(t *testing.T) {

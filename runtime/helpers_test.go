@@ -3,22 +3,11 @@ package runtime_test
 import (
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/dunlin-go/dunlin/runtime"
 )
 
-// waitFor polls for something that another goroutine brings about.
-func waitFor(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for range 20000 {
-		if ok() {
-			return
-		}
-		<-tick.C
-	}
-	t.Fatalf("waited in vain for %s", what)
-}
+var waitFor = runtime.WaitFor
 
 func contains(err error, text string) bool { return err != nil && strings.Contains(err.Error(), text) }
 

@@ -21,8 +21,7 @@ type sequence struct {
 	lease  *budget.Lease // what the request keeps in memory
 
 	prompt   []int32
-	last     int32 // the newest token
-	firstRow int   // of its logits, in the step that is being run
+	firstRow int // of its logits, in the step that is being run
 
 	maxTokens   int // what the request said, for Limit
 	ignoreEOS   bool
@@ -76,7 +75,6 @@ func (s *sequence) accept(tok *tokenizer.Tokenizer, now time.Time) (ended bool, 
 	if s.generated == 0 {
 		s.firstToken = now
 	}
-	s.last = id
 	s.generated++
 	finish := FinishReason(0)
 	if !s.ignoreEOS && tok.IsEndOfGeneration(id) {

@@ -12,13 +12,6 @@ func reserve(n int) ([]byte, error) {
 
 func release(b []byte) error { return unix.Munmap(b) }
 
-// discard gives the memory between two offsets back to the system, as far as it
-// is whole pages of the system's. Reading it gives zeros, or what was there.
-func discard(arena []byte, from, to int64) error {
-	size := int64(unix.Getpagesize())
-	from, to = (from+size-1)/size*size, to/size*size
-	if from >= to {
-		return nil
-	}
-	return unix.Madvise(arena[from:to], adviseFree)
-}
+// discard gives whole pages of the system's back to it. Reading them gives zeros, or
+// what was there.
+func discard(b []byte) error { return unix.Madvise(b, adviseFree) }

@@ -24,14 +24,8 @@ func release(b []byte) error {
 // memReset tells that a range's content is of no interest any more; it stays committed.
 const memReset = 0x00080000
 
-// discard gives the memory between two offsets back to the system, as far as it
-// is whole pages of the system's.
-func discard(arena []byte, from, to int64) error {
-	size := int64(windows.Getpagesize())
-	from, to = (from+size-1)/size*size, to/size*size
-	if from >= to {
-		return nil
-	}
-	_, err := windows.VirtualAlloc(uintptr(unsafe.Pointer(&arena[from])), uintptr(to-from), memReset, windows.PAGE_READWRITE)
+// discard gives whole pages of the system's back to it.
+func discard(b []byte) error {
+	_, err := windows.VirtualAlloc(uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), memReset, windows.PAGE_READWRITE)
 	return err
 }

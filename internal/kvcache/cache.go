@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/bits"
 	"math/rand/v2"
+	"os"
 	"unsafe"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
@@ -250,11 +251,22 @@ func (c *Cache) Trim() error {
 			continue
 		}
 		if begin != none {
-			errs = append(errs, discard(c.arena, int64(begin)*c.bytes, int64(p)*c.bytes))
+			errs = append(errs, c.discard(int64(begin)*c.bytes, int64(p)*c.bytes))
 			begin = none
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// discard gives the arena between two offsets back to the operating system, as far
+// as it is whole pages of the system's.
+func (c *Cache) discard(from, to int64) error {
+	size := int64(os.Getpagesize())
+	from, to = (from+size-1)/size*size, to/size*size
+	if from >= to {
+		return nil
+	}
+	return discard(c.arena[from:to])
 }
 
 // Forget empties the tree of prefixes, but for what sequences hold.
