@@ -79,7 +79,9 @@ type AttentionOptions struct {
 // to the last of them where there is a window.
 //
 // Every query walks the keys of its window page by page in ascending order with
-// an online softmax, so its result depends on nothing but its own sequence.
+// an online softmax, which begins anew at each multiple of spanKeys; the spans'
+// results are folded in their order. So its result depends on nothing but its
+// own sequence, and different threads can have different spans.
 //
 // Source: Ainslie et al. 2023 (grouped queries), https://arxiv.org/abs/2305.13245;
 // Dao et al. 2022 (tiles), https://arxiv.org/abs/2205.14135; Beltagy et al. 2020
@@ -90,14 +92,9 @@ func (c *Compute) Attention(out, q []float32, o AttentionOptions, kv *KV, layer 
 		o.Scale = float32(1 / math.Sqrt(float64(kv.HeadDim)))
 	}
 	t := &c.attention
-	*t = attentionTask{c: c, kv: kv, layer: layer, b: b, out: out, q: q, AttentionOptions: o, tiles: t.tiles[:0]}
-	most := max(1, tileQueries*kv.Heads/o.Heads) // tokens of a tile
-	for i, seq := range b.Seqs {
-		if n := len(t.tiles); n == 0 || b.Seqs[t.tiles[n-1]] != seq || i-int(t.tiles[n-1]) == most {
-			t.tiles = append(t.tiles, int32(i))
-		}
-	}
-	c.step.Do(t, len(t.tiles)*kv.Heads, 1)
+	t.c, t.kv, t.layer, t.b, t.out, t.q, t.AttentionOptions = c, kv, layer, b, out, q, o
+	t.divide()
+	c.step.Do(t, len(t.parts)*kv.Heads, 1)
 }
 
 type attentionTask struct {
@@ -107,44 +104,73 @@ type attentionTask struct {
 	b      *Batch
 	out, q []float32
 	AttentionOptions
-	tiles []int32 // the first token of each
+	attentionParts
 }
 
-// Do takes pairs of a tile and a key head.
+// Do takes pairs of a part and a key head.
 func (t *attentionTask) Do(worker, lo, hi int) {
+	w := &t.c.workers[worker]
 	group := t.Heads / t.kv.Heads
 	for i := lo; i < hi; i++ {
-		tile, kvHead := i/t.kv.Heads, i%t.kv.Heads
-		from, to := int(t.tiles[tile]), t.b.Len()
-		if tile+1 < len(t.tiles) {
-			to = int(t.tiles[tile+1])
+		p, kvHead := &t.parts[i/t.kv.Heads], i%t.kv.Heads
+		if p.slot >= 0 {
+			t.span(w, p, kvHead, group)
+			continue
 		}
 		for h := 0; h < group; h += tileQueries {
-			t.tile(t.c.workers[worker].queries, from, to, kvHead, kvHead*group+h, min(tileQueries, group-h))
+			t.whole(w, p, kvHead, kvHead*group+h, min(tileQueries, group-h))
 		}
 	}
 }
 
-// tile computes the attention of n heads from head on, for the tokens [from, to).
-func (t *attentionTask) tile(qs *kernel.Queries, from, to, kvHead, head, n int) {
-	b, dim := t.b, t.kv.HeadDim
-	at := func(token, h int) int { return (token*t.Heads + head + h) * dim }
-	for token := from; token < to; token++ {
-		for h := range n {
-			t.c.set.Begin(qs, (token-from)*n+h, t.q[at(token, h):][:dim], t.Scale)
+// whole computes the attention of n heads from head on, for all tokens of a tile.
+func (t *attentionTask) whole(w *worker, p *attentionPart, kvHead, head, n int) {
+	t.begin(w.queries, p, head, n)
+	if p.spans() == 1 {
+		t.walk(w.queries, p, p.first, kvHead, n)
+		t.end(&w.queries.States, p, head, n)
+		return
+	}
+	queries := (p.to - p.from) * n
+	for i := range queries {
+		w.folded.Reset(i)
+	}
+	for span := p.first; span <= p.last; span++ {
+		t.walk(w.queries, p, span, kvHead, n)
+		for i := range queries {
+			t.c.set.Fold(w.folded, i, &w.queries.States, i)
 		}
 	}
-	pages := b.Tables[b.Seqs[from]]
+	t.end(w.folded, p, head, n)
+}
+
+// at is where a token's query lies, and its result.
+func (t *attentionTask) at(token, head int) int { return (token*t.Heads + head) * t.kv.HeadDim }
+
+func (t *attentionTask) begin(qs *kernel.Queries, p *attentionPart, head, n int) {
+	for token := p.from; token < p.to; token++ {
+		for h := range n {
+			t.c.set.Begin(qs, (token-p.from)*n+h, t.q[t.at(token, head+h):][:t.kv.HeadDim], t.Scale)
+		}
+	}
+}
+
+func (t *attentionTask) end(st *kernel.States, p *attentionPart, head, n int) {
+	for token := p.from; token < p.to; token++ {
+		for h := range n {
+			t.c.set.End(st, (token-p.from)*n+h, t.out[t.at(token, head+h):][:t.kv.HeadDim])
+		}
+	}
+}
+
+// walk lets the tile attend to what it sees of a span, page by page.
+func (t *attentionTask) walk(qs *kernel.Queries, p *attentionPart, span, kvHead, n int) {
+	pages := t.b.Tables[t.b.Seqs[p.from]]
 	// Pages before the first token's window are before the others', too.
-	first := t.windowStart(from) / PageTokens
-	last := int(b.Positions[to-1]) / PageTokens
+	first := max(t.windowStart(p.from), span*spanKeys) / PageTokens
+	last := min(int(t.b.Positions[p.to-1]), (span+1)*spanKeys-1) / PageTokens
 	for i := first; i <= last; i++ {
-		t.block(qs, pages[i], i*PageTokens, from, to, kvHead, n)
-	}
-	for token := from; token < to; token++ {
-		for h := range n {
-			t.c.set.End(qs, (token-from)*n+h, t.out[at(token, h):][:dim])
-		}
+		t.block(qs, pages[i], i*PageTokens, p.from, p.to, kvHead, n)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/internal/exec"
@@ -57,8 +58,8 @@ type Limits struct {
 // one goroutine, inside Step.
 //
 // Every operation gives the same bits whatever shares the batch and however
-// many threads take part: work is split between tokens, rows and heads, never
-// inside a sum.
+// many threads take part: work is split between tokens, rows and heads; sums
+// only where their positions say so.
 type Compute struct {
 	set         *kernel.Set
 	activations Activations
@@ -86,9 +87,10 @@ type Compute struct {
 type worker struct {
 	products *kernel.Scratch
 	queries  *kernel.Queries
-	half     []uint16 // a key
-	ahead    []byte   // what it will read next and hasn't fetched
-	_        [64]byte // keeps the workers' headers on separate cache lines
+	folded   *kernel.States // of the spans that its queries have seen
+	half     []uint16       // a key
+	ahead    []byte         // what it will read next and hasn't fetched
+	_        [64]byte       // keeps the workers' headers on separate cache lines
 }
 
 // NewCompute prices and allocates the working memory for limits.
@@ -107,22 +109,34 @@ func NewCompute(lease *budget.Lease, act Activations, limits Limits) (*Compute, 
 		if err := lease.Reserve(budget.Scratch, kernel.QueriesBytes(tileQueries, limits.HeadDim)); err != nil {
 			return nil, err
 		}
+		if err := lease.Reserve(budget.Scratch, kernel.StatesBytes(tileQueries, limits.HeadDim)); err != nil {
+			return nil, err
+		}
 		if err := lease.ReserveItems(budget.Scratch, uint64(limits.HeadDim), 2); err != nil {
 			return nil, err
 		}
 	}
-	if err := lease.ReserveItems(budget.Scratch, uint64(limits.Tokens), 4); err != nil {
+	states := spanStates * limits.Threads
+	if err := lease.Reserve(budget.Scratch, kernel.StatesBytes(states, limits.HeadDim)); err != nil {
+		return nil, err
+	}
+	const partBytes, counterBytes = 6 * 8, 4
+	if err := lease.ReserveItems(budget.Scratch, uint64(limits.Tokens)+uint64(states), partBytes+counterBytes); err != nil {
 		return nil, err
 	}
 	c := &Compute{set: set, activations: act, limits: limits, acts: kernel.NewActs(limits.Tokens, limits.MaxCols)}
 	c.inStep = c.runStep
-	c.attention.tiles = make([]int32, 0, limits.Tokens)
+	c.attention.attentionParts = attentionParts{
+		parts:  make([]attentionPart, 0, limits.Tokens+states),
+		states: kernel.NewStates(states, limits.HeadDim), left: make([]atomic.Int32, states),
+	}
 	c.linear.c = c
 	c.linear.order.shares = make([]share, limits.Threads)
 	for range limits.Threads {
 		c.workers = append(c.workers, worker{
 			products: kernel.NewScratch(limits.MaxCols),
 			queries:  kernel.NewQueries(tileQueries, limits.HeadDim),
+			folded:   kernel.NewStates(tileQueries, limits.HeadDim),
 			half:     make([]uint16, limits.HeadDim),
 		})
 	}

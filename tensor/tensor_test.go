@@ -174,7 +174,15 @@ type attentionCase struct {
 }
 
 func newAttentionCase(rng *rand.Rand, f16 bool) *attentionCase {
-	const kvHeads, headDim, layers, pages = 2, 32, 2, 12
+	return newAttentionCaseOf(rng, f16, 77, 120)
+}
+
+func newAttentionCaseOf(rng *rand.Rand, f16 bool, lengths ...int) *attentionCase {
+	const kvHeads, headDim, layers = 2, 32, 2
+	pages := 5
+	for _, length := range lengths {
+		pages += length/PageTokens + 1
+	}
 	a := &attentionCase{heads: 6, layers: layers, kv: KV{Layers: layers, Heads: kvHeads, HeadDim: headDim}}
 	if f16 {
 		a.kv.F16 = make([]uint16, pages*a.kv.PageElements())
@@ -182,7 +190,7 @@ func newAttentionCase(rng *rand.Rand, f16 bool) *attentionCase {
 		a.kv.F32 = make([]float32, pages*a.kv.PageElements())
 	}
 	order := rng.Perm(pages)
-	for _, length := range []int{77, 120} {
+	for _, length := range lengths {
 		var table PageTable
 		for range (length + PageTokens - 1) / PageTokens {
 			table = append(table, int32(order[0]))

@@ -9,21 +9,13 @@ import (
 const BlockKeys = 32
 
 // Queries is the attention of some queries of d elements, block by block, and
-// the working memory for it. It may not be used by two goroutines at once.
-//
-// A query's state is the largest score so far, the sum of all weights relative
-// to it and the sum of the values so weighted: the online softmax (Milakov and
-// Gimelshein 2018, https://arxiv.org/abs/1805.02867). Each query goes through
-// the same steps whatever others there are.
+// the working memory for it. It may not be used by two goroutines at once. Each
+// query goes through the same steps whatever others there are.
 type Queries struct {
-	d       int
+	States
 	q       []float32 // [query][d], scaled
-	acc     []float32 // [query][d]
 	scores  []float32 // [query][BlockKeys] of one block, then weights
-	tops    []float32 // [query] largest score
-	sums    []float32 // [query] of weights
 	factors []float32 // [query] what a higher top makes of the sums before
-	ones    []float32 // [d]
 	keys    []float32 // a block, widened by portable Go
 	values  []float32
 	arch    archQueries // operands of assembly
@@ -31,40 +23,27 @@ type Queries struct {
 
 // QueriesBytes is what a Queries takes, math.MaxInt64 if that can't be counted.
 func QueriesBytes(queries, d int) int64 {
-	const most = 1 << 20
-	if queries < 0 || d < 0 || queries > most || d > most {
-		return math.MaxInt64
+	states := StatesBytes(queries, d)
+	if states == math.MaxInt64 {
+		return states
 	}
 	q, e := int64(queries), int64(d)
-	return 4*(2*q*e+q*BlockKeys+3*q+(2*BlockKeys+1)*e) + 6*alignment
+	return states + 4*(q*e+q*BlockKeys+q+2*BlockKeys*e) + 4*alignment
 }
 
 // NewQueries returns memory for so many queries of d elements.
 func NewQueries(queries, d int) *Queries {
-	qs := &Queries{
-		d: d, ones: aligned[float32](d), q: aligned[float32](queries * d), acc: aligned[float32](queries * d),
-		scores: aligned[float32](queries * BlockKeys),
-		tops:   make([]float32, queries), sums: make([]float32, queries), factors: make([]float32, queries),
-		keys: aligned[float32](BlockKeys * d), values: aligned[float32](BlockKeys * d),
+	return &Queries{
+		States: *NewStates(queries, d), q: aligned[float32](queries * d), scores: aligned[float32](queries * BlockKeys),
+		factors: make([]float32, queries), keys: aligned[float32](BlockKeys * d), values: aligned[float32](BlockKeys * d),
 	}
-	for i := range qs.ones {
-		qs.ones[i] = 1
-	}
-	return qs
 }
 
 // Begin begins the attention of query i, whose scores are multiplied by scale.
 func (s *Set) Begin(qs *Queries, i int, q []float32, scale float32) {
 	mustMatch("Begin", len(q), qs.d)
 	s.impl.scaleBy(qs.q[i*qs.d:(i+1)*qs.d], q, qs.ones, scale)
-	clear(qs.acc[i*qs.d : (i+1)*qs.d])
-	qs.tops[i], qs.sums[i] = float32(math.Inf(-1)), 0
-}
-
-// End sets out to the attention of query i.
-func (s *Set) End(qs *Queries, i int, out []float32) {
-	mustMatch("End", len(out), qs.d)
-	s.impl.scaleBy(out, qs.acc[i*qs.d:(i+1)*qs.d], qs.ones, 1/qs.sums[i])
+	qs.Reset(i)
 }
 
 // AttendF32 lets the queries [lo, hi) attend to the keys [from, to) of a block, with

@@ -18,6 +18,7 @@ type attention struct {
 	keys, values     []uint16 // [block][d][key] and [key][d], up to whole blocks
 	keys32, values32 []float32
 	scale            float32
+	folds            bool // each block's states into those before
 }
 
 func newAttention(r *rand.Rand, queries, d, n int) *attention {
@@ -51,32 +52,44 @@ func (a *attention) key(j, e int) int {
 // run lets the queries [lo, hi) attend to the keys that count, whose blocks it puts into
 // guarded memory where there is some.
 func (a *attention) run(s *Set, lo, hi int, half bool, regions *[2]*guard.Region) []float32 {
-	qs := NewQueries(hi-lo, a.d)
+	qs, folded := NewQueries(hi-lo, a.d), NewStates(hi-lo, a.d)
 	for i := range hi - lo {
+		folded.Reset(i)
 		s.Begin(qs, i, a.q[(lo+i)*a.d:][:a.d], a.scale)
 	}
 	for first := a.first / BlockKeys * BlockKeys; first < a.n; first += BlockKeys {
-		from, n := max(0, a.first-first), min(BlockKeys, a.n-first)
-		at, keysEnd, end := first*a.d, (first+BlockKeys)*a.d, (first+n)*a.d
-		if half {
-			k, v := a.keys[at:keysEnd], a.values[at:end]
-			if regions != nil {
-				k, v = place(regions[0], k, n%2 == 0), place(regions[1], v, n%2 == 0)
+		a.attend(s, qs, hi-lo, half, first, regions)
+		if a.folds {
+			for i := range hi - lo {
+				s.Fold(folded, i, &qs.States, i)
 			}
-			s.AttendF16(qs, 0, hi-lo, k, v, from, n)
-			continue
 		}
-		k, v := a.keys32[at:keysEnd], a.values32[at:end]
-		if regions != nil {
-			k, v = place(regions[0], k, n%2 == 0), place(regions[1], v, n%2 == 0)
-		}
-		s.AttendF32(qs, 0, hi-lo, k, v, from, n)
 	}
 	out := make([]float32, (hi-lo)*a.d)
 	for i := range hi - lo {
-		s.End(qs, i, out[i*a.d:][:a.d])
+		s.Fold(folded, i, &qs.States, i) // a copy, if not the last
+		s.End(folded, i, out[i*a.d:][:a.d])
 	}
 	return out
+}
+
+// attend lets the queries attend to the block that begins with key number first.
+func (a *attention) attend(s *Set, qs *Queries, queries int, half bool, first int, regions *[2]*guard.Region) {
+	from, n := max(0, a.first-first), min(BlockKeys, a.n-first)
+	at, keysEnd, end := first*a.d, (first+BlockKeys)*a.d, (first+n)*a.d
+	if half {
+		k, v := a.keys[at:keysEnd], a.values[at:end]
+		if regions != nil {
+			k, v = place(regions[0], k, n%2 == 0), place(regions[1], v, n%2 == 0)
+		}
+		s.AttendF16(qs, 0, queries, k, v, from, n)
+		return
+	}
+	k, v := a.keys32[at:keysEnd], a.values32[at:end]
+	if regions != nil {
+		k, v = place(regions[0], k, n%2 == 0), place(regions[1], v, n%2 == 0)
+	}
+	s.AttendF32(qs, 0, queries, k, v, from, n)
 }
 
 // check compares the attention of query i with float64 arithmetic.
@@ -136,6 +149,11 @@ func TestAttention(t *testing.T) {
 					alone := a.run(s, i, i+1, r.IntN(2) == 0, nil)
 					mustSame(t, what+" alone", alone, want[i*d:(i+1)*d])
 					a.check(t, what, i, alone)
+				}
+				a.folds = true
+				folded := a.run(s, 0, a.queries, true, nil)
+				for i := range a.queries {
+					a.check(t, what+" folded", i, folded[i*d:(i+1)*d])
 				}
 			}
 		}

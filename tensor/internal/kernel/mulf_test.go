@@ -122,7 +122,7 @@ func TestVectorSetsAgree(t *testing.T) {
 		got := make([]float32, 2*d)
 		s.Begin(qs, 0, x[:d], 1)
 		s.AttendF16(qs, 0, 1, keys, values, 3, n)
-		s.End(qs, 0, got[:d])
+		s.End(&qs.States, 0, got[:d])
 		s.RMSNorm(got[d:], x[:d], x[d:], 1e-5)
 		if i == 0 {
 			want = got

@@ -90,7 +90,7 @@ func TestMismatch(t *testing.T) {
 			"attention block":   func() { s.AttendF32(NewQueries(1, 1), 0, 1, f, f, 0, BlockKeys+1) },
 			"attention queries": func() { s.AttendF32(NewQueries(1, 1), 0, 2, f, f, 0, 1) },
 			"query":             func() { s.Begin(NewQueries(1, 8), 0, f[:7], 1) },
-			"result":            func() { s.End(NewQueries(1, 8), 0, f[:9]) },
+			"result":            func() { s.End(NewStates(1, 8), 0, f[:9]) },
 			"ToF16":             func() { s.ToF16(h[:3], f[:4]) },
 			"FromF16":           func() { s.FromF16(f[:3], h[:4]) },
 			"RMSNorm":           func() { s.RMSNorm(f[:3], f[:3], f[:4], 0) },
@@ -136,7 +136,7 @@ func TestAllocs(t *testing.T) {
 			s.Begin(qs, 0, acc, 1)
 			s.AttendF16(qs, 0, 1, hk, h, 0, n-2)
 			s.AttendF32(qs, 0, 1, xk, x, 1, n-2)
-			s.End(qs, 0, acc)
+			s.End(&qs.States, 0, acc)
 			s.ToF16(h, x)
 			s.FromF16(x, h)
 			s.RMSNorm(acc, acc, x[:k], 1e-5)
