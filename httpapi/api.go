@@ -31,6 +31,9 @@ type API struct {
 	noHealth      bool
 	ignoreUnknown bool
 
+	decide           func(*gin.Context) (Scheduling, error) // nil: all requests are alike
+	earliest, latest int                                    // the priorities that requests may say
+
 	started int64
 	now     func() time.Time // replaced by tests
 	newID   func() string

@@ -30,6 +30,24 @@
 // top_k and ignore_eos are accepted beyond OpenAI's fields. The role developer
 // is rendered as system, and the text parts of a message are joined.
 //
+// # Scheduling
+//
+// Two more fields are vLLM's:
+//
+//	cache_salt  a text of up to 1024 bytes: only requests of the same one share computed prompts
+//	priority    the lower, the earlier; the opposite of [runtime.Request]'s
+//
+// A cache_salt only divides what is shared, so everybody may send it. A priority
+// is refused unless [AllowPriority] says how far it may go. On whose behalf a
+// request is made, for shares by tenant, is never the client's to say: the
+// application decides with [WithScheduling]. No field that OpenAI has for names
+// of users counts, since nobody vouches for what it says.
+//
+// How many tokens of a prompt had been computed already is
+// usage.prompt_tokens_details.cached_tokens. It tells what others have asked, as
+// the time to the first token does, unless salts or [runtime.WithPrivatePrefixes]
+// keep them apart.
+//
 // # Caveats
 //
 // Authentication, CORS, rate limits, timeouts for reading and the server itself

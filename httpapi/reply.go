@@ -91,6 +91,9 @@ func (r *reply) serve() *apiError {
 	if r.req.gen.Logprobs && r.model.tokens == nil {
 		return (&fault{code: codeUnsupported, param: "logprobs", why: "the model's tokens aren't known"}).apiError()
 	}
+	if e = r.schedule(); e != nil || r.c.IsAborted() {
+		return e
+	}
 	s, err := r.model.gen.Start(r.c.Request.Context(), r.req.gen)
 	if err != nil {
 		return r.fromError(err)

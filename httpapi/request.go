@@ -13,6 +13,7 @@ import (
 
 // request is a parsed body.
 type request struct {
+	api     *API
 	model   string
 	gen     runtime.Request
 	stream  bool
@@ -23,6 +24,9 @@ type request struct {
 	message                  runtime.Message // the one that is being read
 	hasContent               bool
 	part                     struct{ kind, text string } // the one that is being read
+
+	priority  int // the lower, the earlier
+	cacheSalt string
 }
 
 // parse reads a body. OpenAI's defaults differ from runtime's: an absent
@@ -32,7 +36,7 @@ func (a *API) parse(s *surface, body string) (*request, *apiError) {
 	if e != nil {
 		return nil, e
 	}
-	r := &request{gen: runtime.Request{Temperature: 1}}
+	r := &request{api: a, gen: runtime.Request{Temperature: 1}}
 	f := s.fields.read(r, obj, a.ignoreUnknown)
 	if f == nil {
 		f = r.settle(s)
@@ -76,7 +80,9 @@ var common = map[string]setter{
 		r.options = true
 		return nested(r, v, streamOptions)
 	},
-	"user": ignored("a string", isString),
+	"user":       ignored("a string", isString),
+	"priority":   setPriority,
+	"cache_salt": setCacheSalt,
 
 	"n":                 only("one answer is given", isOne),
 	"logit_bias":        only("the logits are taken as they are", isEmpty),

@@ -22,7 +22,8 @@ type engineFlags struct {
 
 // modelFlags say how models are loaded.
 type modelFlags struct {
-	Context int `short:"c" placeholder:"N" help:"Most tokens of prompt and answer together (default: what the model was trained on)."`
+	Context int      `short:"c" placeholder:"N" help:"Most tokens of prompt and answer together (default: what the model was trained on)."`
+	KVCache byteSize `name:"kv-cache" placeholder:"SIZE" help:"Memory for keys and values, such as 256MiB; a context that needs more is cut (default: up to half of the memory limit)."`
 	computeFlags
 }
 
@@ -46,6 +47,9 @@ func (f *engineFlags) load(ctx context.Context, model string, opts ...runtime.Op
 func (f *modelFlags) load(ctx context.Context, model string, opts ...runtime.Option) (*runtime.Model, error) {
 	if f.Context != 0 {
 		opts = append(opts, runtime.WithContextLength(f.Context))
+	}
+	if f.KVCache != 0 {
+		opts = append(opts, runtime.WithKVCacheBytes(int64(f.KVCache)))
 	}
 	return f.computeFlags.load(ctx, model, opts...)
 }

@@ -31,11 +31,15 @@ type serveCmd struct {
 	Parallel int           `placeholder:"N" help:"Requests that a model computes at the same time (default: 32)."`
 	Queue    int           `placeholder:"N" help:"Requests that may wait for a model (default: 1024)."`
 	Grace    time.Duration `default:"10s" placeholder:"D" help:"How long running requests may go on when the server is told to stop (default: ${default})."`
+	schedulingFlags
 	engineFlags
 }
 
 // Run serves until it is interrupted.
 func (c *serveCmd) Run(ctx context.Context, std *stdio) (err error) {
+	if err := c.check(); err != nil {
+		return err
+	}
 	gens, closeAll, err := c.loadAll(ctx)
 	if err != nil {
 		return err
@@ -45,27 +49,31 @@ func (c *serveCmd) Run(ctx context.Context, std *stdio) (err error) {
 	if err != nil {
 		return err
 	}
-	gin.SetMode(gin.ReleaseMode)
-	engine := gin.New()
-	engine.Use(gin.RecoveryWithWriter(std.err))
-	api := httpapi.New(gens[0], c.options(gens)...)
-	api.Mount(engine)
-	engine.HandleMethodNotAllowed = true
-	engine.NoRoute(api.NotFound)
-	engine.NoMethod(api.MethodNotAllowed)
-
 	var ids []string
 	for _, g := range gens {
 		ids = append(ids, g.Info().ID)
 	}
 	fmt.Fprintf(std.out, "serving %s on http://%s\n", strings.Join(ids, ", "), listener.Addr())
-	return serve(ctx, listener, engine, c.Grace, std.err)
+	return serve(ctx, listener, c.handler(gens, std.err), c.Grace, std.err)
+}
+
+// handler answers for the models.
+func (c *serveCmd) handler(gens []runtime.Generator, logTo io.Writer) http.Handler {
+	gin.SetMode(gin.ReleaseMode)
+	engine := gin.New()
+	engine.Use(gin.RecoveryWithWriter(logTo))
+	api := httpapi.New(gens[0], c.options(gens)...)
+	api.Mount(engine)
+	engine.HandleMethodNotAllowed = true
+	engine.NoRoute(api.NotFound)
+	engine.NoMethod(api.MethodNotAllowed)
+	return engine
 }
 
 // options gives the API all models, each also under the other names that the
 // catalogue has for it.
 func (c *serveCmd) options(gens []runtime.Generator) []httpapi.Option {
-	opts := []httpapi.Option{httpapi.WithModels(gens[1:]...)}
+	opts := append(c.ofAPI(), httpapi.WithModels(gens[1:]...))
 	for i, name := range c.Models {
 		if m, ok := hub.Find(name); ok && gens[i].Info().ID == m.Name {
 			for _, alias := range m.Aliases {
@@ -83,7 +91,7 @@ func (c *serveCmd) loadAll(ctx context.Context) (gens []runtime.Generator, all c
 			_ = all.Close() // the reason for giving up says more
 		}
 	}()
-	var opts []runtime.Option
+	opts := c.ofModel()
 	if c.Parallel != 0 {
 		opts = append(opts, runtime.WithMaxSequences(c.Parallel))
 	}

@@ -38,7 +38,7 @@ func (b *byteSize) UnmarshalText(text []byte) error {
 			continue
 		}
 		n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-		if err != nil || !(n > 0) || n*u.bytes >= math.MaxInt64 {
+		if err != nil || !(n*u.bytes >= 1) || n*u.bytes >= math.MaxInt64 {
 			return fmt.Errorf("%q is not a size such as 512MiB", s)
 		}
 		*b = byteSize(n * u.bytes)

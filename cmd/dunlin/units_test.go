@@ -13,7 +13,7 @@ import (
 func TestByteSize(t *testing.T) {
 	for in, want := range map[string]byteSize{
 		"1": 1, "512B": 512, "512MiB": 512 << 20, "1.5GiB": 3 << 29, "2GB": 2e9, "2 gb": 2e9, "3kB": 3000, "1TiB": 1 << 40,
-		"": 0, "0": 0, "-1": 0, "MiB": 0, "1XB": 0, "NaN": 0, "Inf": 0, "1e300GB": 0, "9223372036854775808": 0,
+		"": 0, "0": 0, "0.5": 0, "-1": 0, "MiB": 0, "1XB": 0, "NaN": 0, "Inf": 0, "1e300GB": 0, "9223372036854775808": 0,
 	} {
 		var b byteSize
 		err := b.UnmarshalText([]byte(in))

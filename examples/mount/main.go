@@ -1,20 +1,22 @@
 // Command mount is an application with a Gin engine of its own, which answers
-// OpenAI's API under /llm with a model file:
+// OpenAI's API under /llm with a model file. Its users have keys; each of them
+// gets a fair share of the model:
 //
-//	APP_KEY=secret go run ./examples/mount MODEL.gguf
+//	APP_KEYS=ann:secret,bob:hidden go run ./examples/mount MODEL.gguf
 //	curl localhost:8080/llm/v1/chat/completions -H 'Authorization: Bearer secret' \
 //		-d '{"messages":[{"role":"user","content":"Hello!"}],"stream":true}' -H 'Content-Type: application/json'
 package main
 
 import (
 	"context"
-	"crypto/subtle"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,11 +36,11 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	key := os.Getenv("APP_KEY")
-	if len(os.Args) != 2 || key == "" {
-		return errors.New("usage: APP_KEY=... mount MODEL.gguf")
+	keys := parseKeys(os.Getenv("APP_KEYS"))
+	if len(os.Args) != 2 || len(keys) == 0 {
+		return errors.New("usage: APP_KEYS=USER:KEY,... mount MODEL.gguf")
 	}
-	model, err := runtime.Load(ctx, os.Args[1])
+	model, err := runtime.Load(ctx, os.Args[1], runtime.WithPrivatePrefixes())
 	if err != nil {
 		return err
 	}
@@ -48,27 +50,50 @@ func run(ctx context.Context) error {
 		return err
 	}
 	slog.Info("listening", "addr", ln.Addr())
-	return serve(ctx, ln, newEngine(model, key))
+	return serve(ctx, ln, newEngine(model, keys))
+}
+
+// parseKeys reads pairs of users and keys. What it gives are hashes of keys, so
+// that the time of a look-up tells nothing about them.
+func parseKeys(s string) map[[sha256.Size]byte]string {
+	users := map[[sha256.Size]byte]string{}
+	for pair := range strings.SplitSeq(s, ",") {
+		if user, key, ok := strings.Cut(pair, ":"); ok && user != "" && key != "" {
+			users[sha256.Sum256([]byte("Bearer "+key))] = user
+		}
+	}
+	return users
 }
 
 // newEngine is the application: its own routes and middleware, and the model
 // behind them.
-func newEngine(gen runtime.Generator, key string) *gin.Engine {
+func newEngine(gen runtime.Generator, keys map[[sha256.Size]byte]string) *gin.Engine {
 	engine := gin.New()
 	engine.Use(gin.Recovery(), logErrors)
 	engine.GET("/", func(c *gin.Context) { c.String(http.StatusOK, "the application's own page") })
 
-	httpapi.New(gen).Mount(engine.Group("/llm", requireKey(key)))
+	httpapi.New(gen, httpapi.WithScheduling(byUser)).Mount(engine.Group("/llm", requireKey(keys)))
 	return engine
 }
 
+// userKey is where the authentication leaves the user's name.
+const userKey = "user"
+
+// byUser makes each user a tenant: one who asks much doesn't keep the others
+// waiting.
+func byUser(c *gin.Context) (httpapi.Scheduling, error) {
+	return httpapi.Scheduling{Tenant: c.GetString(userKey)}, nil
+}
+
 // requireKey is the application's authentication.
-func requireKey(key string) gin.HandlerFunc {
-	want := []byte("Bearer " + key)
+func requireKey(keys map[[sha256.Size]byte]string) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		if subtle.ConstantTimeCompare([]byte(c.GetHeader("Authorization")), want) != 1 {
+		user, ok := keys[sha256.Sum256([]byte(c.GetHeader("Authorization")))]
+		if !ok {
 			c.AbortWithStatus(http.StatusUnauthorized)
+			return
 		}
+		c.Set(userKey, user)
 	}
 }
 

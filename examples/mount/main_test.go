@@ -11,21 +11,34 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/dunlin-go/dunlin/runtime"
 	"github.com/dunlin-go/dunlin/runtime/runtimetest"
 )
+
+// recorder tells for whom requests are made.
+type recorder struct {
+	runtime.Generator
+	tenants chan string
+}
+
+func (r recorder) Start(ctx context.Context, req runtime.Request) (*runtime.Stream, error) {
+	r.tenants <- req.Tenant
+	return r.Generator.Start(ctx, req)
+}
 
 func TestMount(t *testing.T) {
 	gin.SetMode(gin.TestMode)
 	gate := runtimetest.NewGate()
 	gen := runtimetest.New(runtimetest.WithGate(gate), runtimetest.WithReply(func(string) string { return "Hi!" }))
 	defer gen.Close()
+	rec := recorder{Generator: gen, tenants: make(chan string, 1)}
 	ln, err := net.Listen("tcp", "localhost:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- serve(ctx, ln, newEngine(gen, "k")) }()
+	go func() { served <- serve(ctx, ln, newEngine(rec, parseKeys("ann:k,bob:"))) }()
 
 	post := func(key string) *http.Response {
 		t.Helper()
@@ -41,15 +54,20 @@ func TestMount(t *testing.T) {
 		}
 		return resp
 	}
-	if resp := post("wrong"); resp.StatusCode != http.StatusUnauthorized {
-		t.Errorf("a wrong key: %d", resp.StatusCode)
-	} else {
+	for _, key := range []string{"wrong", ""} { // bob has no key
+		resp := post(key)
+		if resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("the key %q: %d", key, resp.StatusCode)
+		}
 		resp.Body.Close()
 	}
 
 	gate.Step(1)
 	resp := post("k")
 	defer resp.Body.Close()
+	if tenant := <-rec.tenants; tenant != "ann" {
+		t.Errorf("the request is %q's", tenant)
+	}
 	r := bufio.NewReader(resp.Body)
 	if _, err := r.ReadString('\n'); err != nil {
 		t.Fatal(err)
