@@ -18,7 +18,7 @@ type gemma3Config struct {
 	Config
 	embedding, feedForward int
 	heads                  int
-	window, pattern        int // every pattern-th layer attends to all positions, the others to a window
+	pattern                int // every pattern-th layer attends to all positions, the others to a window
 	localBase, globalBase  float64
 	scaling                tensor.RopeScaling // of the layers that attend to all positions
 	scale, softCap         float32            // of scores; of logits, 0 for none
@@ -79,7 +79,7 @@ func newGemma3Config(l *loader) (gemma3Config, error) {
 	cfg.Layers = l.size("block_count")
 	cfg.KVHeads = l.sizeOr("attention.head_count_kv", cfg.heads)
 	cfg.HeadDim = l.sizeOr("attention.key_length", cfg.embedding/cfg.heads)
-	cfg.window = l.size("attention.sliding_window")
+	cfg.Window = l.size("attention.sliding_window")
 	cfg.pattern = l.sizeOr("attention.sliding_window_pattern", 6)
 	cfg.globalBase = l.floatOr("rope.freq_base", 1000000)
 	cfg.localBase = l.floatOr("rope.freq_base_swa", 10000)
@@ -104,7 +104,14 @@ func newGemma3Config(l *loader) (gemma3Config, error) {
 	l.ignored("vocab_size")
 	cfg.Vocabulary = l.vocabulary()
 	l.checkShape(&cfg.Config, cfg.heads, cfg.HeadDim)
-	return cfg, l.finish()
+	if err := l.finish(); err != nil {
+		return cfg, err
+	}
+	cfg.Windowed = make([]bool, cfg.Layers) // no more than there are tensors
+	for i := range cfg.Windowed {
+		cfg.Windowed[i] = !cfg.attendsToAll(i)
+	}
+	return cfg, nil
 }
 
 func newGemma3(l *loader) (Model, error) {
@@ -211,7 +218,7 @@ func (m *gemma3) project(c *tensor.Compute, w *gemma3Layer, in *tensor.Input, kv
 func (m *gemma3) attention(c *tensor.Compute, w *gemma3Layer, q []float32, kv *tensor.KV, layer int, b *tensor.Batch) (delta []float32) {
 	cfg, s := &m.cfg, &m.scratch
 	attend, delta := s.attend[:len(q)], s.delta[:b.Len()*cfg.embedding]
-	o := tensor.AttentionOptions{Heads: cfg.heads, Scale: cfg.scale, Window: cfg.window}
+	o := tensor.AttentionOptions{Heads: cfg.heads, Scale: cfg.scale, Window: cfg.Window}
 	if cfg.attendsToAll(layer) {
 		o.Window = 0
 	}

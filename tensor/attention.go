@@ -12,14 +12,15 @@ import (
 func (c *Compute) StoreKV(kv *KV, layer int, queries, keys, values []float32, rope *RopeTable, b *Batch) {
 	check(len(keys) == len(values) && len(keys) == b.Len()*kv.Heads*kv.HeadDim && kv.HeadDim == c.limits.HeadDim, "StoreKV")
 	check(rope == nil || rope.dims <= kv.HeadDim && len(queries)%(b.Len()*kv.HeadDim) == 0, "StoreKV")
-	c.store = storeTask{c: c, kv: kv, layer: layer, queries: queries, keys: keys, values: values, rope: rope, b: b}
+	group, groups, at := kv.place(layer)
+	c.store = storeTask{c: c, kv: kv, group: group, groups: groups, layer: at, queries: queries, keys: keys, values: values, rope: rope, b: b}
 	c.step.Do(&c.store, b.Len(), tokenGrain)
 }
 
 type storeTask struct {
 	c                     *Compute
 	kv                    *KV
-	layer                 int
+	group, groups, layer  int // its place on the group's pages
 	queries, keys, values []float32
 	rope                  *RopeTable
 	b                     *Batch
@@ -36,7 +37,7 @@ func (t *storeTask) Do(worker, lo, hi int) {
 			t.rope.rotate(t.c.set, t.keys[i*n:(i+1)*n], dim, i)
 		}
 		pos := int(t.b.Positions[i])
-		page := t.b.Tables[t.b.Seqs[i]][pos/PageTokens]
+		page := t.b.Tables[t.b.Seqs[i]][pos/PageTokens*t.groups+t.group]
 		for h := range kv.Heads {
 			from := (i*kv.Heads + h) * dim
 			k := kv.keys(page, t.layer, h)
@@ -90,7 +91,8 @@ func (c *Compute) Attention(out, q []float32, o AttentionOptions, kv *KV, layer 
 		o.Scale = float32(1 / math.Sqrt(float64(kv.HeadDim)))
 	}
 	t := &c.attention
-	*t = attentionTask{c: c, kv: kv, layer: layer, b: b, out: out, q: q, AttentionOptions: o, tiles: t.tiles[:0]}
+	group, groups, at := kv.place(layer)
+	*t = attentionTask{c: c, kv: kv, group: group, groups: groups, layer: at, b: b, out: out, q: q, AttentionOptions: o, tiles: t.tiles[:0]}
 	most := max(1, tileQueries*kv.Heads/o.Heads) // tokens of a tile
 	for i, seq := range b.Seqs {
 		if n := len(t.tiles); n == 0 || b.Seqs[t.tiles[n-1]] != seq || i-int(t.tiles[n-1]) == most {
@@ -101,11 +103,11 @@ func (c *Compute) Attention(out, q []float32, o AttentionOptions, kv *KV, layer 
 }
 
 type attentionTask struct {
-	c      *Compute
-	kv     *KV
-	layer  int
-	b      *Batch
-	out, q []float32
+	c                    *Compute
+	kv                   *KV
+	group, groups, layer int // its place on the group's pages
+	b                    *Batch
+	out, q               []float32
 	AttentionOptions
 	tiles []int32 // the first token of each
 }
@@ -139,7 +141,7 @@ func (t *attentionTask) tile(qs *kernel.Queries, from, to, kvHead, head, n int) 
 	first := t.windowStart(from) / PageTokens
 	last := int(b.Positions[to-1]) / PageTokens
 	for i := first; i <= last; i++ {
-		t.block(qs, pages[i], i*PageTokens, from, to, kvHead, n)
+		t.block(qs, pages[i*t.groups+t.group], i*PageTokens, from, to, kvHead, n)
 	}
 	for token := from; token < to; token++ {
 		for h := range n {

@@ -543,8 +543,8 @@ func (b *bench) verify(op int, model map[*Sequence]*expected, step []*Sequence, 
 		switch {
 		case slices.Contains(step[:i], r), r.Stalled, m == nil, r.Planned < 1, !slices.Contains(running, r):
 			fail("what is in the step shouldn't be: %+v", r)
-		case r.Done+r.Planned > len(r.Tokens), len(r.Table()) < kvcache.PagesFor(r.Done+r.Planned):
-			fail("%d tokens from %d on, of %d, on %d pages", r.Planned, r.Done, len(r.Tokens), len(r.Table()))
+		case r.Done+r.Planned > len(r.Tokens), r.pages.Room() < r.Done+r.Planned:
+			fail("%d tokens from %d on, of %d, with room for %d", r.Planned, r.Done, len(r.Tokens), r.pages.Room())
 		case !slices.Equal(r.Tokens[:len(m.prompt)], m.prompt):
 			fail("the prompt has changed")
 		case r.Cached >= max(len(m.prompt), 1) || r.Cached > m.wanted:
