@@ -19,7 +19,13 @@ import (
 // checked loads a tiny model whose page table is looked at after each step.
 func checked(t *testing.T, opts ...Option) *Model {
 	t.Helper()
-	m, err := LoadBytes(context.Background(), testmodel.Llama(testmodel.Config{}), opts...)
+	return checkedOf(t, testmodel.Llama(testmodel.Config{}), opts...)
+}
+
+// checkedOf is checked for the bytes of a model.
+func checkedOf(t *testing.T, data []byte, opts ...Option) *Model {
+	t.Helper()
+	m, err := LoadBytes(context.Background(), data, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
