@@ -136,7 +136,7 @@ func heldAtEnd(t *testing.T, m *Model, prompt, answer int) (bytes, most int64) {
 func TestLongRequestHoldsItsWindows(t *testing.T) {
 	tokens := 8000
 	if testing.Short() {
-		tokens = 2000
+		tokens = 2016
 	}
 	data := hybrid(6, 6, 512, 8192)
 	blocks := int64(tokens / 32)
