@@ -25,7 +25,9 @@ import (
 // sequence of a higher priority takes the place of the last in rank, which
 // waits again.
 //
-// Pages are taken as sequences grow, not for the longest answer in advance. A
+// Pages are taken as sequences grow, not for the longest answer in advance; those
+// of layers with a window are given back as it moves on, so a sequence needs but so
+// many of them, however long it is. A
 // sequence is admitted when there are pages for what it knows and the next page
 // of tokens, besides what those that run need for the same. When pages run out
 // nevertheless, somebody is preempted: it gives its pages back, keeps its
