@@ -362,6 +362,28 @@ func TestWindowsMakeRoom(t *testing.T) {
 	}
 }
 
+// TestSharedPagesCountOnce: what others hold already isn't missing for one who begins
+// with it.
+func TestSharedPagesCountOnce(t *testing.T) {
+	for _, tc := range []struct {
+		shape kvcache.Shape
+		pages int // 9 and the other's last one; windows of up to 4 blocks, of which 2 are shared
+	}{{kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 8}, 10}, {hybrid(2 * page), 9 + 2*4 + 1 + 2*2}} {
+		for spare, want := range []int{1, 2} {
+			b := newBenchOf(t, tc.shape, tc.pages-1+spare, 2, nil)
+			for id := range int32(2) {
+				b.add(request(slices.Concat(prompt(9, 8*page), prompt(id, 5)), 2))
+				b.compute(b.plan(250))
+				b.compute(b.plan(250))
+				b.check()
+			}
+			if n := len(b.s.Running()); n != want {
+				t.Errorf("a window of %d: %d run on %d pages, want %d", tc.shape.Window, n, b.cache.Pages(), want)
+			}
+		}
+	}
+}
+
 // TestOneComputesForAll sends prompts that begin alike at once: what they share
 // is computed once.
 func TestOneComputesForAll(t *testing.T) {
