@@ -18,7 +18,6 @@ type gemma3Config struct {
 	Config
 	embedding, feedForward int
 	heads                  int
-	window, pattern        int // every pattern-th layer attends to all positions, the others to a window
 	localBase, globalBase  float64
 	scaling                tensor.RopeScaling // of the layers that attend to all positions
 	scale, softCap         float32            // of scores; of logits, 0 for none
@@ -79,8 +78,8 @@ func newGemma3Config(l *loader) (gemma3Config, error) {
 	cfg.Layers = l.size("block_count")
 	cfg.KVHeads = l.sizeOr("attention.head_count_kv", cfg.heads)
 	cfg.HeadDim = l.sizeOr("attention.key_length", cfg.embedding/cfg.heads)
-	cfg.window = l.size("attention.sliding_window")
-	cfg.pattern = l.sizeOr("attention.sliding_window_pattern", 6)
+	cfg.Window = l.size("attention.sliding_window")
+	pattern := l.sizeOr("attention.sliding_window_pattern", 6) // every so-many-th layer has no window
 	cfg.globalBase = l.floatOr("rope.freq_base", 1000000)
 	cfg.localBase = l.floatOr("rope.freq_base_swa", 10000)
 	cfg.epsilon = float32(l.float("attention.layer_norm_rms_epsilon"))
@@ -104,7 +103,14 @@ func newGemma3Config(l *loader) (gemma3Config, error) {
 	l.ignored("vocab_size")
 	cfg.Vocabulary = l.vocabulary()
 	l.checkShape(&cfg.Config, cfg.heads, cfg.HeadDim)
-	return cfg, l.finish()
+	if err := l.finish(); err != nil {
+		return cfg, err
+	}
+	cfg.Windowed = make([]bool, cfg.Layers) // there are no more than tensors
+	for i := range cfg.Windowed {
+		cfg.Windowed[i] = (i+1)%pattern != 0
+	}
+	return cfg, nil
 }
 
 func newGemma3(l *loader) (Model, error) {
@@ -152,9 +158,6 @@ func newGemma3(l *loader) (Model, error) {
 
 func (m *gemma3) Config() Config { return m.cfg.Config }
 
-// attendsToAll reports whether a layer has no window.
-func (c *gemma3Config) attendsToAll(layer int) bool { return (layer+1)%c.pattern == 0 }
-
 func (m *gemma3) Forward(c *tensor.Compute, b *tensor.Batch, kv *tensor.KV, logits []float32) {
 	cfg, s, n := &m.cfg, &m.scratch, b.Len()
 	if n*cfg.embedding > len(s.x) || len(logits) != len(b.Logits)*cfg.Vocabulary {
@@ -199,9 +202,9 @@ func (m *gemma3) project(c *tensor.Compute, w *gemma3Layer, in *tensor.Input, kv
 	c.Linears(in, tensor.Product{Out: q, Weight: w.Query}, tensor.Product{Out: k, Weight: w.Key}, tensor.Product{Out: v, Weight: w.Value})
 	c.NormRows(q, w.QueryNorm, cfg.epsilon)
 	c.NormRows(k, w.KeyNorm, cfg.epsilon)
-	rope := m.local
-	if cfg.attendsToAll(layer) {
-		rope = m.global
+	rope := m.global
+	if cfg.Windowed[layer] {
+		rope = m.local
 	}
 	c.StoreKV(kv, layer, q, k, v, rope, b)
 	return q
@@ -211,9 +214,9 @@ func (m *gemma3) project(c *tensor.Compute, w *gemma3Layer, in *tensor.Input, kv
 func (m *gemma3) attention(c *tensor.Compute, w *gemma3Layer, q []float32, kv *tensor.KV, layer int, b *tensor.Batch) (delta []float32) {
 	cfg, s := &m.cfg, &m.scratch
 	attend, delta := s.attend[:len(q)], s.delta[:b.Len()*cfg.embedding]
-	o := tensor.AttentionOptions{Heads: cfg.heads, Scale: cfg.scale, Window: cfg.window}
-	if cfg.attendsToAll(layer) {
-		o.Window = 0
+	o := tensor.AttentionOptions{Heads: cfg.heads, Scale: cfg.scale}
+	if cfg.Windowed[layer] {
+		o.Window = cfg.Window
 	}
 	c.Attention(attend, q, o, kv, layer, b)
 	c.Linear(delta, w.Output, c.Input(attend, cfg.heads*cfg.HeadDim))

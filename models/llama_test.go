@@ -29,7 +29,8 @@ type machine struct {
 	exec    *exec.Executor
 	cache   *kvcache.Cache
 	seqs    []*kvcache.Sequence
-	done    []int // tokens of each sequence that were computed
+	done    []int     // tokens of each sequence that were computed
+	tokens  [][]int32 // they themselves
 }
 
 func newMachine(t *testing.T, f *gguf.File, act tensor.Activations, sequences int) *machine {
@@ -56,9 +57,12 @@ func newMachineOf(t *testing.T, f *gguf.File, act tensor.Activations, sequences,
 	if err != nil {
 		t.Fatal(err)
 	}
-	shape := kvcache.Shape{Layers: cfg.Layers, Heads: cfg.KVHeads, HeadDim: cfg.HeadDim, F32: act == tensor.ActivationsF32}
+	shape := kvcache.Shape{
+		Layers: cfg.Layers, Heads: cfg.KVHeads, HeadDim: cfg.HeadDim, F32: act == tensor.ActivationsF32,
+		Windowed: cfg.Windowed, Window: cfg.Window,
+	}
 	room := min(cfg.ContextLength, maxContext)
-	cache, err := kvcache.New(shape, sequences*kvcache.PagesFor(room), b)
+	cache, err := kvcache.New(shape, sequences*shape.PagesFor(room)+shape.PagesAhead(tokens), b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,9 +76,9 @@ func newMachineOf(t *testing.T, f *gguf.File, act tensor.Activations, sequences,
 			t.Errorf("%d bytes of the budget are left", b.Used())
 		}
 	})
-	m := &machine{t: t, model: model, compute: compute, exec: ex, cache: cache, done: make([]int, sequences)}
-	for range sequences {
-		s, _ := cache.Start("", nil, room)
+	m := &machine{t: t, model: model, compute: compute, exec: ex, cache: cache, done: make([]int, sequences), tokens: make([][]int32, sequences)}
+	for i := range sequences {
+		s, _ := cache.Start(fmt.Sprint(i), nil, room) // nothing is shared
 		m.seqs = append(m.seqs, s)
 	}
 	return m
@@ -104,6 +108,7 @@ func (m *machine) stepFor(chunks map[int][]int32, wanted func(seq int) bool) map
 		}
 		b.Tables = append(b.Tables, m.seqs[s].Table)
 		m.done[s] += len(tokens)
+		m.tokens[s] = append(m.tokens[s], tokens...)
 	}
 	rows := m.model.Config().Vocabulary
 	logits := make([]float32, rows*len(b.Logits))
@@ -113,6 +118,9 @@ func (m *machine) stepFor(chunks map[int][]int32, wanted func(seq int) bool) map
 	})
 	if err != nil {
 		m.t.Fatal(err)
+	}
+	for s := range m.seqs {
+		m.seqs[s].Publish(m.tokens[s])
 	}
 	out := map[int][][]float32{}
 	for i, at := range b.Logits {

@@ -19,6 +19,8 @@ type Config struct {
 	Layers        int
 	KVHeads       int
 	HeadDim       int
+	Windowed      []bool // the layers that attend to the last Window positions only; nil for none
+	Window        int
 	MaxCols       int // the longest weight row
 	Parameters    int64
 	Quantization  string // the weight format that most parameters have

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -64,7 +65,7 @@ func TestConfig(t *testing.T) {
 		Parameters:   272*64 + 64 + 2*(64*64*2+32*64*2+3*64*128+2*64),
 		Quantization: "Q4_1",
 	}
-	if got := m.Config(); got != want {
+	if got := m.Config(); !reflect.DeepEqual(got, want) {
 		t.Errorf("the configuration is %+v, want %+v", got, want)
 	}
 	if lease.Held() == 0 {

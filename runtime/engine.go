@@ -107,10 +107,13 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 		return nil, err
 	}
 	shape := kvcache.Shape{Layers: cfg.Layers, Heads: cfg.KVHeads, HeadDim: cfg.HeadDim, F32: o.activations == ActivationsF32}
-	if e.cache, err = newCache(shape, o); err != nil {
+	if !o.keepWindows {
+		shape.Windowed, shape.Window = cfg.Windowed, cfg.Window
+	}
+	if e.cache, err = newCache(shape, limits.Tokens, o); err != nil {
 		return nil, err
 	}
-	e.contextLength = min(e.contextLength, e.cache.Pages()*kvcache.PageTokens)
+	e.contextLength = min(e.contextLength, e.cache.Capacity())
 	e.sched = sched.New(e.cache, o.maxSequences, o.tenantWeights)
 	e.forward = func() error {
 		if e.abandoned() {
@@ -132,16 +135,17 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 	return e, nil
 }
 
-// newCache makes pages for a full context of every sequence, as far as the
-// share of what the budget has left allows, and for one at least; or as many as
-// an option says. Memory is committed only for those that are used.
-func newCache(shape kvcache.Shape, o *options) (*kvcache.Cache, error) {
-	one := kvcache.PagesFor(o.contextLength)
+// newCache makes pages for a full context of every sequence and a step of so many
+// tokens, as far as the share of what the budget has left allows, and for one
+// sequence at least; or as many as an option says. Memory is committed only for
+// those that are used.
+func newCache(shape kvcache.Shape, step int, o *options) (*kvcache.Cache, error) {
+	one := shape.PagesFor(o.contextLength)
 	room := int64(float64(o.budget.Limit()-o.budget.Used()) * o.kvShare)
+	most := int64(one)*int64(o.maxSequences) + int64(shape.PagesAhead(step))
 	if o.kvBytes > 0 {
-		room, one = o.kvBytes, 1
+		room, one = o.kvBytes, shape.PagesFor(1)
 	}
-	most := int64(kvcache.PagesFor(o.contextLength)) * int64(o.maxSequences)
 	pages := max(one, int(min(room/shape.PagePrice(), most)))
 	cache, err := kvcache.New(shape, pages, o.budget)
 	if err != nil {
@@ -150,7 +154,7 @@ func newCache(shape kvcache.Shape, o *options) (*kvcache.Cache, error) {
 	// A model that has no room for a single request isn't loaded.
 	probe := o.budget.Lease()
 	defer probe.Close()
-	if err := probe.Reserve(budget.Request, requestBytes(o.streamBuffer, o.contextLength, true)); err != nil {
+	if err := probe.Reserve(budget.Request, requestBytes(cache, o.streamBuffer, o.contextLength, true)); err != nil {
 		return nil, errors.Join(err, cache.Close())
 	}
 	return cache, nil
@@ -158,12 +162,12 @@ func newCache(shape kvcache.Shape, o *options) (*kvcache.Cache, error) {
 
 // requestBytes is the price of a request's stream, whose texts are included
 // in the size of its events, of its tokens and of its page table.
-func requestBytes(events, capacity int, logprobs bool) int64 {
+func requestBytes(cache *kvcache.Cache, events, capacity int, logprobs bool) int64 {
 	event := int64(256)
 	if logprobs {
 		event = 512
 	}
-	return int64(events)*event + 4*int64(capacity) + 4*int64(kvcache.PagesFor(capacity))
+	return int64(events)*event + 4*int64(capacity) + 4*int64(cache.TableLen(capacity))
 }
 
 // ready is the error that a new request would meet.
@@ -196,7 +200,7 @@ func (e *engine) submit(ctx context.Context, s *sequence) error {
 		}
 	}
 	s.Salt = cacheSalt(s.Tenant, s.Salt, e.privatePrefixes)
-	if err := s.lease.Reserve(budget.Request, requestBytes(e.streamBuffer, s.Limit, s.topLogprobs > 0)); err != nil {
+	if err := s.lease.Reserve(budget.Request, requestBytes(e.cache, e.streamBuffer, s.Limit, s.topLogprobs > 0)); err != nil {
 		return NewError(CodeResourceExhausted, err)
 	}
 	e.mu.Lock()

@@ -19,7 +19,13 @@ import (
 // checked loads a tiny model whose page table is looked at after each step.
 func checked(t *testing.T, opts ...Option) *Model {
 	t.Helper()
-	m, err := LoadBytes(context.Background(), testmodel.Llama(testmodel.Config{}), opts...)
+	return checkedOf(t, testmodel.Llama(testmodel.Config{}), opts...)
+}
+
+// checkedOf is checked for the bytes of a model.
+func checkedOf(t *testing.T, data []byte, opts ...Option) *Model {
+	t.Helper()
+	m, err := LoadBytes(context.Background(), data, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,11 +47,16 @@ func checked(t *testing.T, opts ...Option) *Model {
 // they cancel, run into deadlines, read slowly, vanish. Every call ends in an
 // answer or a typed error, no page is lost, and nothing stays behind.
 func TestEveryCallEnds(t *testing.T) {
+	t.Run("llama", func(t *testing.T) { everyCallEnds(t, testmodel.Llama(testmodel.Config{}), 10*9000) })
+	t.Run("windows", func(t *testing.T) { everyCallEnds(t, hybrid(3, 3, 20, 512), 20*9000) })
+}
+
+func everyCallEnds(t *testing.T, data []byte, arena int64) {
 	callers := 10_000
 	if testing.Short() {
 		callers = 1_000
 	}
-	m := checked(t, WithKVCacheBytes(10*9000), WithMaxSequences(12), WithQueue(200), WithStallLimit(20*time.Millisecond), WithTenantWeight("a", 2))
+	m := checkedOf(t, data, WithKVCacheBytes(arena), WithMaxSequences(12), WithQueue(200), WithStallLimit(20*time.Millisecond), WithTenantWeight("a", 2))
 	idle := m.Stats().BudgetUsed
 	var mu sync.Mutex
 	ends := map[string]int{}

@@ -126,7 +126,7 @@ type Stats struct {
 
 	Preemptions int64 // how often a sequence gave up its pages for another and was computed anew
 
-	KVPages, KVPagesUsed int   // pages of the KV cache, and those that sequences hold
+	KVPages, KVPagesUsed int   // pages of the KV cache, and those that sequences hold; where layers have windows, 32 tokens take several
 	KVPagesCached        int   // pages that are kept only for prompts that begin like earlier ones
 	KVBytes              int64 // bytes of the pages that sequences hold
 	BudgetLimit          int64 // bytes that may be reserved

@@ -29,6 +29,7 @@ type options struct {
 	kvBytes         int64   // 0: kvShare decides
 	kvShare         float64 // of what the budget has left
 	prefixIdle      time.Duration
+	keepWindows     bool // for tests: layers with a window keep what is behind it
 	privatePrefixes bool
 	tenantWeights   map[string]float64
 }

@@ -12,14 +12,15 @@ import (
 func (c *Compute) StoreKV(kv *KV, layer int, queries, keys, values []float32, rope *RopeTable, b *Batch) {
 	check(len(keys) == len(values) && len(keys) == b.Len()*kv.Heads*kv.HeadDim && kv.HeadDim == c.limits.HeadDim, "StoreKV")
 	check(rope == nil || rope.dims <= kv.HeadDim && len(queries)%(b.Len()*kv.HeadDim) == 0, "StoreKV")
-	c.store = storeTask{c: c, kv: kv, layer: layer, queries: queries, keys: keys, values: values, rope: rope, b: b}
+	group, groups, at := kv.place(layer)
+	c.store = storeTask{c: c, kv: kv, group: group, groups: groups, layer: at, queries: queries, keys: keys, values: values, rope: rope, b: b}
 	c.step.Do(&c.store, b.Len(), tokenGrain)
 }
 
 type storeTask struct {
 	c                     *Compute
 	kv                    *KV
-	layer                 int
+	group, groups, layer  int // its place on the group's pages
 	queries, keys, values []float32
 	rope                  *RopeTable
 	b                     *Batch
@@ -36,7 +37,7 @@ func (t *storeTask) Do(worker, lo, hi int) {
 			t.rope.rotate(t.c.set, t.keys[i*n:(i+1)*n], dim, i)
 		}
 		pos := int(t.b.Positions[i])
-		page := t.b.Tables[t.b.Seqs[i]][pos/PageTokens]
+		page := t.b.Tables[t.b.Seqs[i]][pos/PageTokens*t.groups+t.group]
 		for h := range kv.Heads {
 			from := (i*kv.Heads + h) * dim
 			k := kv.keys(page, t.layer, h)
@@ -92,17 +93,18 @@ func (c *Compute) Attention(out, q []float32, o AttentionOptions, kv *KV, layer 
 		o.Scale = float32(1 / math.Sqrt(float64(kv.HeadDim)))
 	}
 	t := &c.attention
-	t.c, t.kv, t.layer, t.b, t.out, t.q, t.AttentionOptions = c, kv, layer, b, out, q, o
+	t.group, t.groups, t.layer = kv.place(layer)
+	t.c, t.kv, t.b, t.out, t.q, t.AttentionOptions = c, kv, b, out, q, o
 	t.divide()
 	c.step.Do(t, len(t.parts)*kv.Heads, 1)
 }
 
 type attentionTask struct {
-	c      *Compute
-	kv     *KV
-	layer  int
-	b      *Batch
-	out, q []float32
+	c                    *Compute
+	kv                   *KV
+	group, groups, layer int // its place on the group's pages
+	b                    *Batch
+	out, q               []float32
 	AttentionOptions
 	attentionParts
 }
@@ -170,7 +172,7 @@ func (t *attentionTask) walk(qs *kernel.Queries, p *attentionPart, span, kvHead,
 	first := max(t.windowStart(p.from), span*spanKeys) / PageTokens
 	last := min(int(t.b.Positions[p.to-1]), (span+1)*spanKeys-1) / PageTokens
 	for i := first; i <= last; i++ {
-		t.block(qs, pages[i], i*PageTokens, p.from, p.to, kvHead, n)
+		t.block(qs, pages[i*t.groups+t.group], i*PageTokens, p.from, p.to, kvHead, n)
 	}
 }
 

@@ -44,16 +44,19 @@ func BatchBytes(tokens int) int64 { return 2 * 4 * 4 * int64(tokens) }
 const PageTokens = kernel.BlockKeys
 
 // PageTable lists a sequence's pages of the KV cache in the order of its
-// tokens: position p lies on page p / PageTokens.
+// tokens: position p lies on page p / PageTokens. Where a KV has groups of layers,
+// each PageTokens tokens have an entry for each group; nothing looks at those that
+// lie before the windows of all of a group's layers.
 type PageTable []int32
 
 // KV is the memory of a paged KV cache: an arena of pages, each with the keys
-// and values of PageTokens tokens for all layers and heads, laid out as
+// and values of PageTokens tokens for all heads and the layers of a group, laid out as
 // [page][layer][key, value][head], then [HeadDim][token] for keys, whose products
 // with a query have a token in each lane of a vector, and [token][HeadDim] for
 // values. One of F16 and F32 is set.
 type KV struct {
-	Layers, Heads, HeadDim int
+	Layers, Heads, HeadDim int     // Layers is of a page
+	Order                  []int32 // each layer's place on the pages of all groups; nil where there is one group
 	F16                    []uint16
 	F32                    []float32
 }
@@ -63,6 +66,15 @@ func (kv *KV) PageElements() int { return kv.Layers * 2 * kv.blockHeads() }
 
 // blockHeads is the number of elements of one layer's keys on a page.
 func (kv *KV) blockHeads() int { return kv.Heads * PageTokens * kv.HeadDim }
+
+// place is a layer's group, of how many, and its place on the group's pages.
+func (kv *KV) place(layer int) (group, groups, at int) {
+	if kv.Order == nil {
+		return 0, 1, layer
+	}
+	at = int(kv.Order[layer])
+	return at / kv.Layers, len(kv.Order) / kv.Layers, at % kv.Layers
+}
 
 // keys is where the keys of a head on a page begin; its values begin
 // blockHeads later.

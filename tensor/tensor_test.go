@@ -355,6 +355,46 @@ func TestAttentionSeesItsWindow(t *testing.T) {
 	}
 }
 
+// TestAttentionInGroups divides the layers into two groups: all bits stay, and nothing
+// looks at pages that lie before all windows.
+func TestAttentionInGroups(t *testing.T) {
+	for _, f16 := range []bool{false, true} {
+		a := newAttentionCase(rand.New(rand.NewPCG(9, 10)), f16)
+		a.window = 2*PageTokens + 3
+		c, step := compute(t, 2, ActivationsInt8)
+		want := a.run(c, step, true)
+		a.kv.Layers, a.kv.Order = 1, []int32{0, 1} // the case is about layer 1
+		for i, table := range a.batch.Tables {
+			var both PageTable
+			for _, page := range table {
+				both = append(both, 2*page+1, 2*page)
+			}
+			a.batch.Tables[i] = both
+		}
+		if !slices.Equal(a.run(c, step, true), want) || !slices.Equal(a.run(c, step, false), want) {
+			t.Errorf("float16 %v: other bits", f16)
+		}
+		const n = 20 // the last tokens of the second sequence
+		first, rows := a.batch.Len()-n, a.heads*a.kv.HeadDim
+		b := Batch{Tokens: a.batch.Tokens[first:], Positions: a.batch.Positions[first:], Seqs: a.batch.Seqs[first:], Tables: a.batch.Tables}
+		for i := range b.Tables[1] {
+			if i%2 == 0 || i/2 < (int(b.Positions[0])+1-a.window)/PageTokens {
+				b.Tables[1][i] = -1
+			}
+		}
+		if b.Tables[1][1] != -1 || b.Tables[1][3] == -1 {
+			t.Fatalf("the window begins on another page: %v", b.Tables[1])
+		}
+		got := make([]float32, n*rows)
+		step(func() {
+			c.Attention(got, a.q[first*rows:], AttentionOptions{Heads: a.heads, Window: a.window}, &a.kv, 1, &b)
+		})
+		if !slices.Equal(got, want[first*rows:]) {
+			t.Errorf("float16 %v: other bits without what is before the windows", f16)
+		}
+	}
+}
+
 func TestComputePricesItsMemory(t *testing.T) {
 	for _, l := range []Limits{
 		{Threads: 1, Tokens: math.MaxInt, MaxCols: 1 << 20, HeadDim: 64},

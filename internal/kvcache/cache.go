@@ -20,6 +20,11 @@ const PageTokens = tensor.PageTokens
 type Shape struct {
 	Layers, Heads, HeadDim int  // Heads counts key heads
 	F32                    bool // keys and values as float32, for reference results
+
+	// Windowed are the layers that attend to the last Window positions only; nil
+	// where all attend to all.
+	Windowed []bool
+	Window   int
 }
 
 // PageBytes is the size of a page, math.MaxInt64 if it can't be counted.
@@ -28,7 +33,7 @@ func (s Shape) PageBytes() int64 {
 	if s.F32 {
 		n *= 2
 	}
-	for _, f := range []int{s.Layers, s.Heads, s.HeadDim} {
+	for _, f := range []int{s.groups().layers, s.Heads, s.HeadDim} {
 		if f <= 0 || n > math.MaxInt64/int64(f) {
 			return math.MaxInt64
 		}
@@ -54,47 +59,60 @@ const (
 	maxSaltBytes = 160
 )
 
-// PagesFor is the number of pages that tokens need.
-func PagesFor(tokens int) int { return (tokens + PageTokens - 1) / PageTokens }
-
 // Cache is an arena of pages and what is known of each.
 //
-// A page is in one of three states. It is free; or held by sequences, as many
+// A block, 32 tokens of a sequence, has a page for each group of layers; see
+// groups. Those of the groups that see all positions are taken, shared and given
+// back together, and so are those of the groups that see a window: each is a chain
+// of pages, known by its first one, which has its count of references. Most models
+// have one group: a chain of one page, and no windows.
+//
+// A chain is in one of three states. It is free; or held by sequences, as many
 // as its count of references says; or kept, by nobody but the tree of prefixes,
 // until somebody asks for the same tokens or needs the memory.
 //
-// The tree has a node for each page that was computed in full: the page itself.
-// Its key is its parent, the 32 tokens on it and, at the root, a salt, compared
-// in full, so that no collision of hashes can give a sequence the keys of other
-// tokens. A child's keys and values were computed after exactly its ancestors'
-// tokens, and sequences hold a node only together with all of its ancestors.
+// The tree has a node for each block that was computed in full: the first of its
+// pages that see all positions. Its key is its parent, the 32 tokens on it and, at
+// the root, a salt, compared in full, so that no collision of hashes can give a
+// sequence the keys of other tokens. A child's keys and values were computed after
+// exactly its ancestors' tokens, and sequences hold a node only together with all
+// of its ancestors.
 //
-// Pages that only the tree holds form a list, least recently used first. A
-// sequence gives its pages back from the last to the first, so a node's
-// children always come before it there, and the head is always a leaf: evicting
-// is taking the head, without a search.
+// A node has its block's windowed pages too, as long as they are there. A sequence
+// holds those that its next token's window reaches and gives the others back as it
+// goes on; it can begin behind a node only if the tree has as many before it. A node
+// without them still leads to those behind it.
+//
+// Chains that only the tree holds form a list, least recently used first. A
+// sequence gives its blocks back from the last to the first, each one's windowed
+// pages before the others, so a node's children and its windowed pages always come
+// before it there, and the head is always windowed or a leaf: evicting is taking
+// the head, without a search.
 //
 // A page that is shared is never written: a sequence that agrees with a page
 // only up to some token, or needs the last one computed anew, gets a copy.
 // Where two sequences computed the same page at the same time, the second gives
-// up its own for the tree's, which has the same bits.
+// up its own for the tree's, which has the same bits; windowed pages that the tree
+// has no more it gives to it.
 //
 // Rejected: nodes with runs of several pages (they have to be split and merged,
 // and save little when a page is most of a megabyte); hashes of prefixes as
 // keys (a collision is another tenant's text); a price paid when a page is
 // first used (a sequence could then fail half way for what another model
-// allocated).
+// allocated); an arena for each kind of layer (one would be full while the other
+// has room).
 type Cache struct {
 	kv      tensor.KV
+	groups  groups
 	arena   []byte
 	records []record
 	free    []int32 // used last first, so that memory already committed is used again
 	buckets []int32 // heads of chains of records by hash, a power of two of them
 	seed    uint64
 	roots   int32 // the first of the nodes without a parent
-	// The list of pages that only the tree holds.
+	// The list of chains that only the tree holds.
 	oldest, newest int32
-	kept           int
+	kept           int // pages of them
 
 	touched int // pages whose memory may be committed
 	lease   *budget.Lease
@@ -104,11 +122,16 @@ type Cache struct {
 // none stands for no page.
 const none = int32(-1)
 
-// record is what is known of a page.
+// record is what is known of a page. But for the first of a chain, refs is 1 and
+// the rest but next and touched is of no meaning.
 type record struct {
 	refs    int32 // sequences that hold it, and one for the tree
 	inTree  bool
-	touched bool // its memory may be committed
+	touched bool  // its memory may be committed
+	next    int32 // of its chain
+
+	windowed int32 // a node's windowed pages
+	node     int32 // the other way round
 
 	parent         int32
 	child          int32 // the first of its children, the newest
@@ -136,7 +159,7 @@ func New(shape Shape, pages int, b *budget.Budget) (*Cache, error) {
 		return nil, fmt.Errorf("kvcache: reserve %d bytes: %w", size*int64(pages), err)
 	}
 	c := &Cache{
-		arena: arena, lease: lease, bytes: size, seed: rand.Uint64(), roots: none, oldest: none, newest: none,
+		groups: shape.groups(), arena: arena, lease: lease, bytes: size, seed: rand.Uint64(), roots: none, oldest: none, newest: none,
 		records: make([]record, pages), free: make([]int32, pages), buckets: make([]int32, 1<<bits.Len(uint(pages))),
 	}
 	for i := range c.free {
@@ -145,7 +168,7 @@ func New(shape Shape, pages int, b *budget.Budget) (*Cache, error) {
 	for i := range c.buckets {
 		c.buckets[i] = none
 	}
-	c.kv = tensor.KV{Layers: shape.Layers, Heads: shape.Heads, HeadDim: shape.HeadDim}
+	c.kv = tensor.KV{Layers: c.groups.layers, Order: shape.order(), Heads: shape.Heads, HeadDim: shape.HeadDim}
 	// The arena is page-aligned memory that stays until Close takes these
 	// views away with it.
 	if shape.F32 {
@@ -161,6 +184,16 @@ func (c *Cache) KV() *tensor.KV { return &c.kv }
 
 // Pages is the number of pages in all. It never changes.
 func (c *Cache) Pages() int { return len(c.records) }
+
+// PagesFor is the number of pages that a sequence of so many tokens needs at once.
+func (c *Cache) PagesFor(tokens int) int { return c.groups.pagesFor(tokens) }
+
+// Capacity is the number of tokens of the longest sequence that the cache has room
+// for.
+func (c *Cache) Capacity() int { return c.groups.capacity(len(c.records)) }
+
+// TableLen is the number of entries of a page table for so many tokens.
+func (c *Cache) TableLen(tokens int) int { return Blocks(tokens) * c.groups.block() }
 
 // Used is the number of pages that sequences hold.
 func (c *Cache) Used() int { return len(c.records) - len(c.free) - c.kept }
@@ -190,25 +223,35 @@ func (c *Cache) Close() error {
 	return release(arena)
 }
 
-// take gives a page without content, of those that are free or else the one
-// that the tree has used least recently; none where sequences hold all.
-func (c *Cache) take() int32 {
-	if len(c.free) == 0 && !c.evict() {
+// take gives a chain of n pages without content, of those that are free or else
+// those that the tree has used least recently; none where sequences hold too many.
+func (c *Cache) take(n int) int32 {
+	if c.Available() < n {
 		return none
 	}
-	p := c.free[len(c.free)-1]
-	c.free = c.free[:len(c.free)-1]
-	r := &c.records[p]
-	r.refs = 1
-	if !r.touched {
-		r.touched = true
-		c.touched++
+	first := none
+	for range n {
+		if len(c.free) == 0 {
+			c.evict()
+		}
+		p := c.free[len(c.free)-1]
+		c.free = c.free[:len(c.free)-1]
+		r := &c.records[p]
+		r.refs, r.next, r.windowed, r.node = 1, first, none, none
+		if !r.touched {
+			r.touched = true
+			c.touched++
+		}
+		first = p
 	}
-	return p
+	return first
 }
 
-// hold adds a reference of a sequence to a page of the tree.
+// hold adds a reference of a sequence to a chain of the tree; none is nothing to do.
 func (c *Cache) hold(p int32) {
+	if p == none {
+		return
+	}
 	r := &c.records[p]
 	if r.refs == 1 {
 		c.unlist(p)
@@ -216,15 +259,34 @@ func (c *Cache) hold(p int32) {
 	r.refs++
 }
 
-// drop takes a sequence's reference away.
+// drop takes a sequence's reference away; none is nothing to do.
 func (c *Cache) drop(p int32) {
+	if p == none {
+		return
+	}
 	r := &c.records[p]
 	r.refs--
 	switch {
 	case r.refs == 0:
-		c.free = append(c.free, p)
+		c.giveUp(p)
 	case r.refs == 1 && r.inTree:
 		c.list(p)
+	}
+}
+
+// giveUp makes the pages of a chain free.
+func (c *Cache) giveUp(p int32) {
+	for ; p != none; p = c.records[p].next {
+		c.records[p].refs = 0
+		c.free = append(c.free, p)
+	}
+}
+
+// copyPages copies the content of a chain to another one.
+func (c *Cache) copyPages(dst, src int32) {
+	for dst != none {
+		copy(c.data(dst), c.data(src))
+		dst, src = c.records[dst].next, c.records[src].next
 	}
 }
 

@@ -8,11 +8,11 @@
 // back. A [Sequence] begins with [Cache.Start], on the pages that others have
 // computed for the same tokens, takes pages as it grows, publishes those that it
 // has filled and releases all when it ends. Published pages stay until their
-// memory is needed, the least recently used first.
+// memory is needed, the least recently used first. Layers that see only a window
+// have pages of their own, which a sequence gives back when no later token sees them.
 //
 // # Caveats
 //
 // A cache has one owner: the goroutine that runs the engine's steps. Its views
-// end with [Cache.Close]. A page holds all layers: those that see only a window
-// keep what they have, and a page is given back as a whole.
+// end with [Cache.Close]. A model all of whose layers have a window keeps all.
 package kvcache

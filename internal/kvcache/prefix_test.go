@@ -26,7 +26,27 @@ type board struct {
 }
 
 func newBoard(t testing.TB, pages int) *board {
-	c, err := New(Shape{Layers: 1, Heads: 1, HeadDim: 8}, pages, budget.New(1<<30))
+	return newBoardOf(t, Shape{Layers: 1, Heads: 1, HeadDim: 8}, pages)
+}
+
+// hybrid is a shape with so many groups of one layer, whose pages are as small as can
+// be.
+func hybrid(full, windowed, window int) Shape {
+	s := Shape{Layers: full + windowed, Heads: 1, HeadDim: 64, Window: window}
+	for i := range s.Layers {
+		s.Windowed = append(s.Windowed, i%2 == 0 && windowed > 0 || full == 0)
+		if s.Windowed[i] {
+			windowed--
+		} else {
+			full--
+		}
+	}
+	return s
+}
+
+func newBoardOf(t testing.TB, shape Shape, pages int) *board {
+	t.Helper()
+	c, err := New(shape, pages, budget.New(1<<30))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,9 +66,16 @@ func mark(salt string, tokens []int32) uint16 {
 	return uint16(h>>16) ^ uint16(h)
 }
 
-func (b *board) at(s *Sequence, position int) *uint16 {
-	page := int(s.Table[position/PageTokens])
-	return &b.c.kv.F16[page*b.c.kv.PageElements()+position%PageTokens]
+// at is where a token's marks are: on each of its block's pages that the sequence
+// holds.
+func (b *board) at(s *Sequence, position int) (marks []*uint16) {
+	n := b.c.groups.block()
+	for _, page := range s.Table[position/PageTokens*n:][:n] {
+		if page != none {
+			marks = append(marks, &b.c.kv.F16[int(page)*b.c.kv.PageElements()+position%PageTokens])
+		}
+	}
+	return marks
 }
 
 // start begins a sequence and returns how many tokens came from the cache.
@@ -65,7 +92,9 @@ func (b *board) compute(p *player, tokens ...int32) {
 	p.Grow(len(p.tokens) + len(tokens))
 	for _, id := range tokens[:min(len(tokens), p.Room()-len(p.tokens))] {
 		p.tokens = append(p.tokens, id)
-		*b.at(p.Sequence, len(p.tokens)-1) = mark(p.salt, p.tokens)
+		for _, at := range b.at(p.Sequence, len(p.tokens)-1) {
+			*at = mark(p.salt, p.tokens)
+		}
 	}
 	p.Publish(p.tokens)
 }
@@ -82,12 +111,27 @@ func (b *board) check() {
 	for _, p := range b.live {
 		all = append(all, p.Sequence)
 		for i := range p.tokens {
-			if *b.at(p.Sequence, i) != mark(p.salt, p.tokens[:i+1]) {
-				b.t.Fatalf("token %d of %d has been overwritten", i, len(p.tokens))
+			marks := b.at(p.Sequence, i)
+			for _, at := range marks {
+				if *at != mark(p.salt, p.tokens[:i+1]) {
+					b.t.Fatalf("token %d of %d has been overwritten", i, len(p.tokens))
+				}
+			}
+			// The next token sees itself and those before it, Window in all.
+			g, begin := b.c.groups, max(0, len(p.tokens)+1-b.c.groups.window)
+			if want := i/PageTokens >= begin/PageTokens || g.windowed == 0; want != (len(marks) == g.block()) || len(marks) < g.full {
+				b.t.Fatalf("token %d of %d is on %d pages of %d, the window begins at %d", i, len(p.tokens), len(marks), g.block(), begin)
 			}
 		}
+		held := 0
 		for _, page := range p.Table {
-			used[page] = true
+			if page != none {
+				used[page] = true
+				held++
+			}
+		}
+		if p.Pages() != held {
+			b.t.Fatalf("a sequence holds %d pages, it says %d", held, p.Pages())
 		}
 	}
 	if err := b.c.Check(all); err != nil {
@@ -104,7 +148,11 @@ func (b *board) check() {
 // many references as holders. (rapid prints what fails, shrunk, and its seed.)
 func TestPrefixes(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		b := newBoard(t, rapid.IntRange(1, 24).Draw(rt, "pages"))
+		shape := Shape{Layers: 1, Heads: 1, HeadDim: 8}
+		if rapid.Bool().Draw(rt, "hybrid") {
+			shape = hybrid(rapid.IntRange(1, 2).Draw(rt, "full"), rapid.IntRange(1, 3).Draw(rt, "windowed"), rapid.IntRange(1, 100).Draw(rt, "window"))
+		}
+		b := newBoardOf(t, shape, rapid.IntRange(1, 24*(shape.Layers+1)/2).Draw(rt, "pages"))
 		defer b.c.Close()
 		b.t = failing{t, rt}
 		stored := map[string]bool{} // prefixes that were computed
@@ -124,10 +172,14 @@ func TestPrefixes(t *testing.T) {
 			case op < 3:
 				salt := rapid.SampledFrom([]string{"", "a", "b"}).Draw(rt, "salt")
 				want := tokens()
-				pages, idle := b.c.Lookup(salt, want)
-				_, cached := b.start(salt, want)
-				if cached < pages*PageTokens || cached >= (pages+1)*PageTokens || idle > pages {
-					rt.Fatalf("%d tokens are cached, %d pages were found", cached, pages)
+				blocks, held := b.c.Lookup(salt, want)
+				used := b.c.Used()
+				p, cached := b.start(salt, want)
+				if cached < blocks*PageTokens || cached >= (blocks+1)*PageTokens {
+					rt.Fatalf("%d tokens are cached, %d blocks were found", cached, blocks)
+				}
+				if want := p.Pages() - held; cached%PageTokens == 0 && b.c.Used()-used != want {
+					rt.Fatalf("%d more pages are held, %d of %d were held before", b.c.Used()-used, held, p.Pages())
 				}
 				if cached > 0 && !stored[fmt.Sprint(salt, want[:cached])] {
 					rt.Fatalf("%d tokens come from nowhere", cached)

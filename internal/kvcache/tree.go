@@ -48,20 +48,44 @@ func (c *Cache) find(k *key) int32 {
 	return p
 }
 
-// Lookup follows the tokens from the root of a salt: pages is how many in a row
-// the tree has, idle how many of them no sequence holds.
-func (c *Cache) Lookup(salt string, tokens []int32) (pages, idle int) {
-	for at := none; len(tokens) >= PageTokens; tokens = tokens[PageTokens:] {
-		k := keyOf(at, salt, tokens)
+// reach follows the tokens from a node on that ends a path of so many blocks, of
+// which the last ones are whole: they have their windowed pages. It returns the last
+// node that a sequence can begin behind, and the blocks up to there.
+func (c *Cache) reach(from int32, blocks, whole int, salt string, tokens []int32) (last int32, n int) {
+	last, n = from, blocks
+	for at := from; len(tokens) >= PageTokens; tokens = tokens[PageTokens:] {
+		k := keyOf(at, salt, tokens[:PageTokens])
 		if at = c.find(&k); at == none {
 			break
 		}
-		pages++
-		if c.records[at].refs == 1 {
-			idle++
+		blocks++
+		whole++
+		if c.groups.windowed > 0 && c.records[at].windowed == none {
+			whole = 0
+		}
+		if blocks-c.groups.first(blocks*PageTokens) <= whole {
+			last, n = at, blocks
 		}
 	}
-	return pages, idle
+	return last, n
+}
+
+// Lookup is how many blocks of the tokens a sequence of the salt would begin with,
+// and how many of their pages are held by sequences already.
+func (c *Cache) Lookup(salt string, tokens []int32) (blocks, held int) {
+	p, blocks := c.reach(none, 0, 0, salt, tokens)
+	first := c.groups.first(blocks * PageTokens)
+	for i := blocks - 1; i >= 0; i-- {
+		r := &c.records[p]
+		if r.refs > 1 {
+			held += c.groups.full
+		}
+		if w := r.windowed; i >= first && w != none && c.records[w].refs > 1 {
+			held += c.groups.windowed
+		}
+		p = r.parent
+	}
+	return blocks, held
 }
 
 // maxSiblings is how many of a node's children are looked at, the newest first,
@@ -69,7 +93,7 @@ func (c *Cache) Lookup(salt string, tokens []int32) (pages, idle int) {
 const maxSiblings = 64
 
 // nearest is the child of a node that agrees with the most of the tokens, and
-// with how many.
+// with how many. It has all of its pages.
 func (c *Cache) nearest(parent int32, salt string, tokens []int32) (best int32, agree int) {
 	best = none
 	p := c.children(parent)
@@ -78,7 +102,7 @@ func (c *Cache) nearest(parent int32, salt string, tokens []int32) (best int32, 
 			break
 		}
 		r := &c.records[p]
-		if parent != none || r.salt == salt {
+		if whole := c.groups.windowed == 0 || r.windowed != none; whole && (parent != none || r.salt == salt) {
 			n := 0
 			for n < min(len(tokens), PageTokens) && r.tokens[n] == tokens[n] {
 				n++
@@ -107,7 +131,7 @@ func (c *Cache) setChildren(parent, first int32) {
 	}
 }
 
-// insert makes a page a node. A sequence holds it and its parent.
+// insert makes a block's first page a node. A sequence holds it and its parent.
 func (c *Cache) insert(p int32, k *key) {
 	r := &c.records[p]
 	r.refs++
@@ -123,13 +147,35 @@ func (c *Cache) insert(p int32, k *key) {
 	c.setChildren(k.parent, p)
 }
 
-// evict frees the page that the tree has used least recently, a leaf.
+// attach gives a node the windowed pages of its block.
+func (c *Cache) attach(p, windowed int32) {
+	r := &c.records[windowed]
+	r.refs++
+	r.inTree, r.node = true, p
+	c.records[p].windowed = windowed
+}
+
+// evict frees what the tree has used least recently: a node's windowed pages, or
+// a leaf that has none.
 func (c *Cache) evict() bool {
 	p := c.oldest
 	if p == none {
 		return false
 	}
 	c.unlist(p)
+	r := &c.records[p]
+	if r.node != none {
+		c.records[r.node].windowed = none
+	} else {
+		c.remove(p)
+	}
+	r.inTree = false
+	c.giveUp(p)
+	return true
+}
+
+// remove takes a leaf out of the tree.
+func (c *Cache) remove(p int32) {
 	r := &c.records[p]
 	k := key{r.parent, r.salt, r.tokens}
 	b := c.bucket(&k)
@@ -145,12 +191,18 @@ func (c *Cache) evict() bool {
 	if r.after != none {
 		c.records[r.after].before = r.before
 	}
-	r.inTree, r.salt, r.refs = false, "", 0
-	c.free = append(c.free, p)
-	return true
+	r.salt = ""
 }
 
-// list puts a page that only the tree holds at the end of the list.
+// pages is how many pages a chain of the tree has.
+func (c *Cache) pages(p int32) int {
+	if c.records[p].node != none {
+		return c.groups.windowed
+	}
+	return c.groups.full
+}
+
+// list puts a chain that only the tree holds at the end of the list.
 func (c *Cache) list(p int32) {
 	r := &c.records[p]
 	r.older, r.younger = c.newest, none
@@ -160,7 +212,7 @@ func (c *Cache) list(p int32) {
 		c.records[c.newest].younger = p
 	}
 	c.newest = p
-	c.kept++
+	c.kept += c.pages(p)
 }
 
 func (c *Cache) unlist(p int32) {
@@ -175,5 +227,5 @@ func (c *Cache) unlist(p int32) {
 	} else {
 		c.records[r.younger].older = r.older
 	}
-	c.kept--
+	c.kept -= c.pages(p)
 }

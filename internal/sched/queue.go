@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-
-	"github.com/dunlin-go/dunlin/internal/kvcache"
 )
 
 // tenant is a party that shares fairly with others.
@@ -27,7 +25,7 @@ func (t *tenant) charge(tokens int) { t.served += float64(tokens) / t.weight }
 // could come to more tokens than the cache holds.
 func (s *Scheduler) Add(r *Sequence) error {
 	r.Limit = max(r.Limit, len(r.Tokens))
-	if limit := s.cache.Pages() * kvcache.PageTokens; r.Limit > limit {
+	if limit := s.cache.Capacity(); r.Limit > limit {
 		return &TooLargeError{Tokens: r.Limit, Limit: limit}
 	}
 	t := s.tenants[r.Tenant]

@@ -19,11 +19,23 @@ type bench struct {
 	cache *kvcache.Cache
 	s     *Scheduler
 	live  []*Sequence
+
+	window int // of most of the layers, 0 for none
 }
 
 func newBench(t testing.TB, pages, places int, weights map[string]float64) *bench {
 	t.Helper()
-	cache, err := kvcache.New(kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 8}, pages, budget.New(1<<30))
+	return newBenchOf(t, kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 8}, pages, places, weights)
+}
+
+// hybrid is a shape of three groups of layers, two of them with a window.
+func hybrid(window int) kvcache.Shape {
+	return kvcache.Shape{Layers: 3, Heads: 1, HeadDim: 64, Windowed: []bool{true, false, true}, Window: window}
+}
+
+func newBenchOf(t testing.TB, shape kvcache.Shape, pages, places int, weights map[string]float64) *bench {
+	t.Helper()
+	cache, err := kvcache.New(shape, pages, budget.New(1<<30))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +44,7 @@ func newBench(t testing.TB, pages, places int, weights map[string]float64) *benc
 			t.Error(err)
 		}
 	})
-	return &bench{t: t, cache: cache, s: New(cache, places, weights)}
+	return &bench{t: t, cache: cache, s: New(cache, places, weights), window: shape.Window}
 }
 
 // request makes a sequence of a prompt and an answer of at most so many tokens.
@@ -306,6 +318,72 @@ func TestAdmissionLeavesPages(t *testing.T) {
 	}
 }
 
+// TestWindowsMakeRoom: a prompt that is longer than the cache has blocks comes to
+// its end, and gives pages back while it is computed; two that together have more
+// tokens than one group of layers would let in run at once.
+func TestWindowsMakeRoom(t *testing.T) {
+	shape := hybrid(2 * page)
+	one := shape.PagesFor(20 * page)
+	b := newBenchOf(t, shape, one, 2, nil)
+	if n := b.cache.Capacity(); n != 20*page || one >= 3*20 {
+		t.Fatalf("%d pages are for %d tokens", one, n)
+	}
+	var large *TooLargeError
+	if err := b.s.Add(request(prompt(0, 20*page), 1)); !errors.As(err, &large) || large.Limit != 20*page {
+		t.Errorf("a token too many: %v", err)
+	}
+	r := b.add(request(prompt(0, 19*page), page))
+	steps := 0
+	for ; r.left() > 0 || len(r.Tokens) < r.Limit; steps++ {
+		b.compute(b.plan(4 * page))
+		b.check()
+		if n, most := b.cache.Used(), kvcache.Blocks(r.Done)+2*3; n > most {
+			t.Fatalf("after %d tokens %d pages are held, %d would do", r.Done, n, most)
+		}
+	}
+	if most := 19/3 + page + 2; b.s.Preemptions() != 0 || steps > most {
+		t.Errorf("%d preemptions, %d steps of at most %d", b.s.Preemptions(), steps, most)
+	}
+	b.drop(r)
+	b = newBenchOf(t, shape, 2*one, 3, nil)
+	for id := range int32(3) {
+		b.add(request(prompt(id, 19*page), page))
+	}
+	b.plan(4 * page)
+	if n := len(b.s.Running()); n != 2 {
+		t.Errorf("%d run on pages for two", n)
+	}
+	for b.live[1].left() > 0 {
+		b.compute(b.plan(4 * page))
+		b.check()
+	}
+	if b.s.Preemptions() != 0 {
+		t.Error("one of two was preempted")
+	}
+}
+
+// TestSharedPagesCountOnce: what others hold already isn't missing for one who begins
+// with it.
+func TestSharedPagesCountOnce(t *testing.T) {
+	for _, tc := range []struct {
+		shape kvcache.Shape
+		pages int // 9 and the other's last one; windows of up to 4 blocks, of which 2 are shared
+	}{{kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 8}, 10}, {hybrid(2 * page), 9 + 2*4 + 1 + 2*2}} {
+		for spare, want := range []int{1, 2} {
+			b := newBenchOf(t, tc.shape, tc.pages-1+spare, 2, nil)
+			for id := range int32(2) {
+				b.add(request(slices.Concat(prompt(9, 8*page), prompt(id, 5)), 2))
+				b.compute(b.plan(250))
+				b.compute(b.plan(250))
+				b.check()
+			}
+			if n := len(b.s.Running()); n != want {
+				t.Errorf("a window of %d: %d run on %d pages, want %d", tc.shape.Window, n, b.cache.Pages(), want)
+			}
+		}
+	}
+}
+
 // TestOneComputesForAll sends prompts that begin alike at once: what they share
 // is computed once.
 func TestOneComputesForAll(t *testing.T) {
@@ -419,9 +497,13 @@ type expected struct {
 func play(t *testing.T, seed uint64, operations int) (preemptions, cached int64) {
 	rng := rand.New(rand.NewPCG(seed, 9))
 	places := 1 + rng.IntN(8)
-	b := newBench(t, 2+rng.IntN(30), places, map[string]float64{"a": 3})
+	shape, pages := kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 8}, 2+rng.IntN(30)
+	if seed%2 == 1 {
+		shape, pages = hybrid(1+rng.IntN(120)), 3+rng.IntN(60)
+	}
+	b := newBenchOf(t, shape, pages, places, map[string]float64{"a": 3})
 	model := map[*Sequence]*expected{}
-	capacity := b.cache.Pages() * page
+	capacity := b.cache.Capacity()
 	for op := range operations {
 		switch rng.IntN(8) {
 		case 0, 1:
@@ -511,6 +593,19 @@ func play(t *testing.T, seed uint64, operations int) (preemptions, cached int64)
 	return b.s.Preemptions(), cached
 }
 
+// unseen reports whether a page is missing that the planned tokens look at, or
+// there that they don't.
+func (b *bench) unseen(r *Sequence) bool {
+	n := b.cache.TableLen(1)
+	for i, p := range r.Table() {
+		windowed := i%n > 0
+		if seen := b.window == 0 || !windowed || i/n >= max(0, r.Done+1-b.window)/page; seen != (p >= 0) {
+			return true
+		}
+	}
+	return false
+}
+
 // verify holds a plan to what the model says.
 func (b *bench) verify(op int, model map[*Sequence]*expected, step []*Sequence, places int) {
 	b.t.Helper()
@@ -543,8 +638,10 @@ func (b *bench) verify(op int, model map[*Sequence]*expected, step []*Sequence, 
 		switch {
 		case slices.Contains(step[:i], r), r.Stalled, m == nil, r.Planned < 1, !slices.Contains(running, r):
 			fail("what is in the step shouldn't be: %+v", r)
-		case r.Done+r.Planned > len(r.Tokens), len(r.Table()) < kvcache.PagesFor(r.Done+r.Planned):
-			fail("%d tokens from %d on, of %d, on %d pages", r.Planned, r.Done, len(r.Tokens), len(r.Table()))
+		case r.Done+r.Planned > len(r.Tokens), r.pages.Room() < r.Done+r.Planned:
+			fail("%d tokens from %d on, of %d, with room for %d", r.Planned, r.Done, len(r.Tokens), r.pages.Room())
+		case b.unseen(r):
+			fail("%d tokens from %d on, a window of %d, on the pages %v", r.Planned, r.Done, b.window, r.Table())
 		case !slices.Equal(r.Tokens[:len(m.prompt)], m.prompt):
 			fail("the prompt has changed")
 		case r.Cached >= max(len(m.prompt), 1) || r.Cached > m.wanted:

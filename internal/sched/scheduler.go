@@ -25,7 +25,9 @@ import (
 // sequence of a higher priority takes the place of the last in rank, which
 // waits again.
 //
-// Pages are taken as sequences grow, not for the longest answer in advance. A
+// Pages are taken as sequences grow, not for the longest answer in advance; those
+// of layers with a window are given back as it moves on, so a sequence needs but so
+// many of them, however long it is. A
 // sequence is admitted when there are pages for what it knows and the next page
 // of tokens, besides what those that run need for the same. When pages run out
 // nevertheless, somebody is preempted: it gives its pages back, keeps its
@@ -256,12 +258,12 @@ func (s *Scheduler) start(r *Sequence) bool {
 	keep := 0
 	for _, q := range s.running {
 		if q.pages != nil && !q.Stalled {
-			keep += max(q.demand()-len(q.pages.Table), 0)
+			keep += max(s.demand(q)-q.pages.Pages(), 0)
 		}
 	}
 	prefix := r.Tokens[:min(r.From, len(r.Tokens))]
-	pages, idle := s.cache.Lookup(r.Salt, prefix)
-	if s.cache.Available()-idle < keep+r.demand()-pages {
+	_, held := s.cache.Lookup(r.Salt, prefix)
+	if s.cache.Available() < keep+s.demand(r)-held {
 		return false
 	}
 	r.pages, r.Done = s.cache.Start(r.Salt, prefix, r.Limit)
@@ -279,8 +281,8 @@ func (s *Scheduler) found(r *Sequence, tokens int) {
 
 // demand is how many pages a sequence needs for what it knows and the next page
 // of tokens.
-func (r *Sequence) demand() int {
-	return kvcache.PagesFor(min(len(r.Tokens)+kvcache.PageTokens, r.Limit))
+func (s *Scheduler) demand(r *Sequence) int {
+	return s.cache.PagesFor(min(len(r.Tokens)+kvcache.PageTokens, r.Limit))
 }
 
 // preemptFor takes somebody's pages for r: of one whose reader is behind, or
