@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 	"text/tabwriter"
-	"unicode"
 )
 
 // figure is one measured number as people read it.
@@ -108,7 +106,7 @@ func (r *simReport) head(w io.Writer) {
 	f := r.Figures
 	fmt.Fprintf(w, "%s: %d requests %s; %s of their prompts repeat earlier ones; tokens counted by %s\n", name, f.Requests, how, percent(100*r.Trace.Shared), f.CountedBy)
 	for _, failed := range f.Failures {
-		fmt.Fprintf(w, "failed: %d by %s, such as %q\n", failed.Count, printable(failed.Cause), printable(failed.Example))
+		fmt.Fprintf(w, "failed: %d by %s, such as: %s\n", failed.Count, printable(failed.Cause), printable(failed.Example))
 	}
 	if f.Goodput != nil {
 		fmt.Fprintf(w, "goodput: %d of %d requests kept to %s\n", f.Goodput.Requests, f.Requests, f.Goodput.Objectives)
@@ -116,15 +114,14 @@ func (r *simReport) head(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// printable is a server's text as a terminal may have it.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, text)
+// number keeps about three digits.
+func number(f float64) string {
+	digits := 0
+	switch {
+	case f < 10:
+		digits = 2
+	case f < 100:
+		digits = 1
+	}
+	return strconv.FormatFloat(f, 'f', digits, 64)
 }
-
-// number has three significant decimals at most.
-func number(f float64) string { return strconv.FormatFloat(round3(f), 'f', -1, 64) }

@@ -227,21 +227,26 @@ func (t *Trace) Rate() float64 {
 // earlier prompt: what a cache that forgets nothing could answer.
 func (t *Trace) Shared() float64 {
 	type place struct{ parent, id int64 }
-	nodes := map[place]int64{} // of the tree of blocks
+	type node struct {
+		id     int64
+		tokens int // the block may have been cut by the prompt's end
+	}
+	tree := map[place]node{}
 	var shared, all int
 	for i := range t.Entries {
 		e := &t.Entries[i]
 		all += e.Input
-		at, known := int64(0), true
+		var parent int64
 		for j, id := range e.Blocks {
-			next, ok := nodes[place{at, id}]
-			if !ok {
-				next, known = int64(len(nodes)+1), false
-				nodes[place{at, id}] = next
+			at := place{parent, id}
+			n, known := tree[at]
+			if !known {
+				n.id = int64(len(tree) + 1)
 			}
-			if at = next; known {
-				shared += min(t.BlockTokens, e.Input-j*t.BlockTokens)
-			}
+			tokens := min(t.BlockTokens, e.Input-j*t.BlockTokens)
+			shared += min(n.tokens, tokens)
+			n.tokens = max(n.tokens, tokens)
+			tree[at], parent = n, n.id
 		}
 	}
 	return float64(shared) / float64(max(1, all))
