@@ -118,12 +118,12 @@ func (c *Client) Do(ctx context.Context, req Request, piece func()) (u Usage, er
 	post.Header.Set("Content-Type", "application/json")
 	resp, err := c.http.Do(post)
 	if err != nil {
-		return u, &Failure{Cause: causeConnection, Err: err}
+		return u, &RequestError{Cause: causeConnection, Err: err}
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes)) // the status says enough
-		return u, &Failure{Cause: fmt.Sprintf("HTTP %d", resp.StatusCode), Err: errors.New(message(text))}
+		return u, &RequestError{Cause: fmt.Sprintf("HTTP %d", resp.StatusCode), Err: errors.New(message(text))}
 	}
 	s := stream{left: piecesByToken*req.MaxTokens + 1024, piece: piece}
 	err = s.read(resp.Body)
@@ -160,26 +160,26 @@ func (s *stream) read(r io.Reader) error {
 	err := lines.Err()
 	switch {
 	case errors.Is(err, bufio.ErrTooLong):
-		return &Failure{Cause: causeJunk, Err: fmt.Errorf("an event has more than %d bytes", maxEventBytes)}
+		return &RequestError{Cause: causeJunk, Err: fmt.Errorf("an event has more than %d bytes", maxEventBytes)}
 	case err != nil:
-		return &Failure{Cause: causeClosed, Err: err}
+		return &RequestError{Cause: causeClosed, Err: err}
 	case !s.began:
-		return &Failure{Cause: causeNoStream, Err: errors.New("the answer has no events")}
+		return &RequestError{Cause: causeNoStream, Err: errors.New("the answer has no events")}
 	case !s.finished:
-		return &Failure{Cause: causeClosed, Err: io.ErrUnexpectedEOF}
+		return &RequestError{Cause: causeClosed, Err: io.ErrUnexpectedEOF}
 	}
 	return nil
 }
 
 // event takes the JSON of one event.
 func (s *stream) event(data []byte) error {
-	junk := func(err error) error { return &Failure{Cause: causeJunk, Err: err} }
+	junk := func(err error) error { return &RequestError{Cause: causeJunk, Err: err} }
 	var c chunk
 	if err := json.Unmarshal(data, &c); err != nil {
 		return junk(err)
 	}
 	if len(c.Error) > 0 && string(c.Error) != "null" {
-		return &Failure{Cause: causeReported, Err: errors.New(message(data))}
+		return &RequestError{Cause: causeReported, Err: errors.New(message(data))}
 	}
 	if len(c.Choices) > 1 {
 		return junk(fmt.Errorf("%d choices, where one was asked for", len(c.Choices)))

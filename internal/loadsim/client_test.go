@@ -158,7 +158,7 @@ func TestClientFails(t *testing.T) {
 		{"an error that is a text", answer{body: say("a") + `data: {"error":"out of memory"}` + "\n\n"}, causeReported, "out of memory"},
 	} {
 		_, err := client(t, &tc.a, "").Do(t.Context(), Request{Text: "x", MaxTokens: 4}, func() {})
-		var f *Failure
+		var f *RequestError
 		if !errors.As(err, &f) || f.Cause != tc.cause || !strings.Contains(f.Err.Error(), tc.text) || len(f.Err.Error()) > maxErrorBytes {
 			t.Errorf("%s: got %v", tc.name, err)
 		}
@@ -169,7 +169,7 @@ func TestClientFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Close()
-	var f *Failure
+	var f *RequestError
 	if _, err := c.Do(t.Context(), Request{}, func() {}); !errors.As(err, &f) || f.Cause != causeConnection {
 		t.Errorf("no server: got %v", err)
 	}

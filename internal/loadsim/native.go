@@ -17,7 +17,7 @@ func (n Native) Do(ctx context.Context, req Request, piece func()) (u Usage, err
 		MaxTokens: req.MaxTokens, IgnoreEOS: req.IgnoreEOS,
 	}) {
 		if err != nil {
-			return u, &Failure{Cause: runtime.CodeOf(err).String(), Err: err}
+			return u, &RequestError{Cause: runtime.CodeOf(err).String(), Err: err}
 		}
 		if ev.Text != "" { // a server sends no event for the others
 			piece()

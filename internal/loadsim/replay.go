@@ -15,7 +15,7 @@ import (
 type Target interface {
 	// Do runs one request to its end and calls piece whenever text of the answer
 	// arrives. It returns soon after ctx has ended. An error that isn't a
-	// [*Failure] is counted as "internal error".
+	// [*RequestError] is counted as "internal error".
 	Do(ctx context.Context, req Request, piece func()) (Usage, error)
 }
 
@@ -34,17 +34,17 @@ type Usage struct {
 	CachedTold     bool // Cached is known
 }
 
-// Failure is why a request failed.
-type Failure struct {
+// RequestError is why a request failed.
+type RequestError struct {
 	Cause string // a few words, the same for equal failures
 	Err   error
 }
 
 // Error has the cause and the details.
-func (f *Failure) Error() string { return f.Cause + ": " + f.Err.Error() }
+func (f *RequestError) Error() string { return f.Cause + ": " + f.Err.Error() }
 
 // Unwrap gives the details.
-func (f *Failure) Unwrap() error { return f.Err }
+func (f *RequestError) Unwrap() error { return f.Err }
 
 // Options say how [Run] sends the requests of a trace.
 type Options struct {
@@ -125,7 +125,7 @@ type outcome struct {
 	end    time.Duration
 	gaps   []time.Duration // between pieces
 	usage  Usage
-	err    *Failure
+	err    *RequestError
 }
 
 // replay is one run.
@@ -236,7 +236,7 @@ func (r *replay) closedLoop(ctx context.Context) {
 
 // request makes a request and reserves what it holds while it runs, its text and
 // twice that for the body of an HTTP request, and what is kept of its answer.
-func (r *replay) request(i int) (req Request, price int64, fail *Failure) {
+func (r *replay) request(i int) (req Request, price int64, fail *RequestError) {
 	e := &r.trace.Entries[i]
 	price = 4 * maxWordBytes * int64(e.Input)
 	err := r.memory.Reserve(budget.Request, price)
@@ -247,7 +247,7 @@ func (r *replay) request(i int) (req Request, price int64, fail *Failure) {
 		}
 	}
 	if err != nil {
-		return req, 0, &Failure{Cause: causeMemory, Err: err}
+		return req, 0, &RequestError{Cause: causeMemory, Err: err}
 	}
 	return Request{Text: r.trace.text(i, r.opt.Seed), MaxTokens: e.Output, IgnoreEOS: r.opt.IgnoreEOS}, price, nil
 }
@@ -272,17 +272,17 @@ func (r *replay) do(ctx context.Context, req Request, due time.Time) (o outcome)
 		o.last = now
 	})
 	o.end, o.usage = time.Since(due), usage
-	var failure *Failure
+	var failure *RequestError
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
-		o.err = &Failure{Cause: causeInterrupted, Err: err}
+		o.err = &RequestError{Cause: causeInterrupted, Err: err}
 	case within.Err() != nil:
-		o.err = &Failure{Cause: causeTimeout, Err: err}
+		o.err = &RequestError{Cause: causeTimeout, Err: err}
 	case errors.As(err, &failure):
 		o.err = failure
 	default:
-		o.err = &Failure{Cause: causeInternal, Err: err}
+		o.err = &RequestError{Cause: causeInternal, Err: err}
 	}
 	return o
 }

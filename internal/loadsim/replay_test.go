@@ -68,7 +68,7 @@ func four() *Trace {
 	return t
 }
 
-func run(t *testing.T, ctx context.Context, s *slow, opt Options) *Figures { //nolint:revive // the test is first, as everywhere
+func run(t *testing.T, ctx context.Context, s *slow, opt Options) *Figures {
 	t.Helper()
 	memory := budget.New(1 << 20)
 	f, err := Run(ctx, s, four(), opt, memory)
@@ -194,7 +194,7 @@ func TestFailures(t *testing.T) {
 		s := &slow{first: time.Second, gap: time.Hour, fail: func(n int) error {
 			switch n {
 			case 0:
-				return &Failure{Cause: "HTTP 500", Err: errors.New("sorry,\nit is late")}
+				return &RequestError{Cause: "HTTP 500", Err: errors.New("sorry,\nit is late")}
 			case 1:
 				return errors.New("what is this?")
 			}
@@ -238,5 +238,5 @@ func TestWarmUp(t *testing.T) {
 type broken struct{}
 
 func (broken) Do(context.Context, Request, func()) (Usage, error) {
-	return Usage{}, &Failure{Cause: "HTTP 404", Err: errors.New("no such model")}
+	return Usage{}, &RequestError{Cause: "HTTP 404", Err: errors.New("no such model")}
 }

@@ -114,7 +114,7 @@ func TestNativeFails(t *testing.T) {
 		tokens int
 		cause  string
 	}{{canceled, 1, "canceled"}, {t.Context(), -1, "invalid request"}} {
-		var f *Failure
+		var f *RequestError
 		if _, err := (Native{m}).Do(tc.ctx, Request{Text: "x", MaxTokens: tc.tokens}, func() {}); !errors.As(err, &f) || f.Cause != tc.cause {
 			t.Errorf("got %v, want %s", err, tc.cause)
 		}
