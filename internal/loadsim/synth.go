@@ -26,7 +26,7 @@ func Chat() *Trace {
 	s.trace.Name = "chat-synthetic"
 	s.trace.About = []string{
 		"synthetic: no request of it was ever made; written by dunlin's generator, seed 1",
-		"taken from published traces, halved for a model of 135M parameters with a context of 8192 on a CPU: medians of the first turn's prompt (1020 tokens) and of the answer (129) of Azure's conversations (Splitwise, ISCA 2024, figure 3); a system prompt of 512 tokens that all share, as block 0 in Mooncake's conversations (FAST 2025)",
+		"taken from published traces, halved for a model of 135M parameters with a context of 8192 on a CPU: the medians of prompts (1020 tokens, here of a conversation's first) and of answers (129) of Azure's conversations (Splitwise, ISCA 2024, figure 3); a system prompt of 512 tokens that all share, as block 0 in Mooncake's conversations (FAST 2025)",
 		"taken as published: intervals of a Gamma distribution with shape 0.5 between arrivals (BurstGPT, 2024, modeled scaling), here of conversations",
 		"chosen: log-normal lengths with sigma 0.7; a next turn with probability 0.55 after 8 s in the mean, so that 72 percent of prompt tokens repeat earlier ones, where Mooncake's longer conversations have 40; the rate",
 	}
