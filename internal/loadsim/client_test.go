@@ -96,7 +96,7 @@ func TestClientAsks(t *testing.T) {
 }
 
 func TestClientAddresses(t *testing.T) {
-	for _, address := range []string{"", "localhost:8080", "ftp://host", "http://", "http://host?x=1", "http://host#x", "http://[::1", "/v1"} {
+	for _, address := range []string{"", "localhost:8080", "ftp://host", "http://", "http://host?x=1", "http://user:secret@host", "http://host#x", "http://[::1", "/v1"} {
 		if c, err := NewClient(address, "m"); err == nil {
 			t.Errorf("%q: %s", address, c.endpoint)
 		}

@@ -51,6 +51,7 @@ const (
 	maxLineBytes       = 1 << 20
 	maxArrival         = 366 * 24 * time.Hour
 	maxAbout           = 64
+	nodeBytes          = 128 // of a block in the tree of Shared, which grows by doubling
 )
 
 // ReadOptions say how [Read] reads.
@@ -127,6 +128,9 @@ func (t *Trace) add(line []byte, first bool, opt ReadOptions, lease *budget.Leas
 	}
 	e, err := rec.entry(t.BlockTokens)
 	if err != nil {
+		return err
+	}
+	if err := lease.ReserveItems(budget.Request, uint64(len(e.Blocks)), nodeBytes); err != nil {
 		return err
 	}
 	if last := len(t.Entries) - 1; last >= 0 && e.Arrival < t.Entries[last].Arrival {

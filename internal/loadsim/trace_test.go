@@ -149,7 +149,7 @@ func FuzzRead(f *testing.F) {
 			}
 			ids += len(e.Blocks)
 		}
-		if held := lease.Held(); held < int64(8*ids+len(tr.Entries)) {
+		if held := lease.Held(); held < int64(nodeBytes*ids+len(tr.Entries)) {
 			t.Fatalf("%d bytes are reserved for %d ids", held, ids)
 		}
 		if s := tr.Shared(); s < 0 || s > 1 {

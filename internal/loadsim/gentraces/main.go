@@ -1,4 +1,4 @@
-// Command gentraces writes the synthetic traces into a directory.
+// Command gentraces writes the synthetic traces into a directory, by default this one.
 package main
 
 import (
@@ -11,7 +11,11 @@ import (
 )
 
 func main() {
-	if err := write(os.Args[1]); err != nil {
+	dir := "."
+	if len(os.Args) > 1 {
+		dir = os.Args[1]
+	}
+	if err := write(dir); err != nil {
 		fmt.Fprintln(os.Stderr, "gentraces:", err)
 		os.Exit(1) //nolint:forbidigo // a command
 	}
