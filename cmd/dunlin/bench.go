@@ -19,7 +19,7 @@ const benchSeed = 1
 
 // benchCmd measures a model's speed beside the machine's limits.
 type benchCmd struct {
-	Model   string `arg:"" help:"Path of a GGUF file, or a name of the catalogue."`
+	Model   string `arg:"" optional:"" help:"Path of a GGUF file, or a name of the catalogue; none with --url."`
 	Prompt  []int  `short:"p" default:"512" placeholder:"N,..." help:"Tokens of the prompts whose prefill is measured (default: ${default}); 0: no prefill."`
 	Tokens  []int  `short:"n" default:"128" placeholder:"N,..." help:"Tokens to decode from an empty context (default: ${default}); 0: no decode."`
 	Streams []int  `short:"b" default:"1" placeholder:"N,..." help:"Requests that decode at the same time (default: ${default})."`
@@ -28,6 +28,7 @@ type benchCmd struct {
 	Output  string `short:"o" enum:"table,md,csv,json" default:"table" placeholder:"FORMAT" help:"table, md, csv or json (default: ${default})."`
 	JSON    bool   `help:"The same as -o json."`
 	modelFlags
+	simFlags
 }
 
 type benchReport struct {
@@ -65,6 +66,12 @@ type benchResult struct {
 }
 
 func (c *benchCmd) check() error {
+	if c.Model == "" {
+		return errors.New("expected \"<model>\"")
+	}
+	if c.simFlags != (simFlags{}) {
+		return errors.New("--url and the flags below it need --serve-sim")
+	}
 	for _, list := range []struct {
 		flag  string
 		of    []int
@@ -85,6 +92,12 @@ func (c *benchCmd) check() error {
 
 // Run measures and prints.
 func (c *benchCmd) Run(ctx context.Context, std *stdio) (err error) {
+	if c.JSON {
+		c.Output = "json"
+	}
+	if c.ServeSim != "" {
+		return c.simulate(ctx, std)
+	}
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -113,9 +126,6 @@ func (c *benchCmd) Run(ctx context.Context, std *stdio) (err error) {
 		if err := c.measureWith(ctx, threads, work, &report); err != nil {
 			return err
 		}
-	}
-	if c.JSON {
-		c.Output = "json"
 	}
 	return report.print(std.out, c.Output)
 }
