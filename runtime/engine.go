@@ -40,11 +40,12 @@ type engine struct {
 	limits  models.Limits
 	compute *tensor.Compute
 	cache   *kvcache.Cache
-	exec    *exec.Executor
+	exec    *exec.Client
 	handle  *pool.Handle
 
 	contextLength, maxSequences, maxQueue, streamBuffer int
 	stallLimit, prefixIdle                              time.Duration
+	weight                                              float64 // of a sequence beside those of other models
 	privatePrefixes                                     bool
 
 	mu       sync.Mutex
@@ -56,7 +57,8 @@ type engine struct {
 	broken   error // why the model takes no more requests
 	closing  bool
 
-	wake chan struct{} // has one token when the loop has something to look at
+	stop context.CancelFunc // ends the step, or the wait for its turn, on closing
+	wake chan struct{}      // has one token when the loop has something to look at
 	done chan struct{} // closed when the loop has ended
 
 	// The loop's own.
@@ -90,9 +92,9 @@ const (
 func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, tok *tokenizer.Tokenizer, lease *budget.Lease, o *options) (*engine, error) {
 	cfg := model.Config()
 	e := &engine{
-		model: model, tok: tok, limits: limits, handle: handle, exec: exec.Default(),
+		model: model, tok: tok, limits: limits, handle: handle,
 		contextLength: o.contextLength, maxSequences: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer,
-		stallLimit: o.stallLimit, prefixIdle: o.prefixIdle, privatePrefixes: o.privatePrefixes, live: map[*sequence]struct{}{},
+		stallLimit: o.stallLimit, prefixIdle: o.prefixIdle, privatePrefixes: o.privatePrefixes, weight: o.weight, live: map[*sequence]struct{}{},
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	if err := lease.ReserveItems(budget.Scratch, uint64(limits.Logits), uint64(cfg.Vocabulary)*4); err != nil {
@@ -127,8 +129,10 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 			s.choose(e.row(s.firstRow))
 		}
 	}
-	e.exec.Retain()
-	go e.loop()
+	e.exec = exec.Default().NewClient()
+	ctx, cancel := context.WithCancel(context.Background())
+	e.stop = cancel
+	go e.loop(ctx)
 	return e, nil
 }
 
@@ -250,19 +254,17 @@ func (e *engine) abandoned() bool {
 func (e *engine) close() error {
 	e.mu.Lock()
 	e.closing = true
-	if len(e.inFlight) > 0 {
-		e.compute.Interrupt()
-	}
 	e.mu.Unlock()
+	e.stop()
 	e.signal()
 	<-e.done
 	return e.cache.Close()
 }
 
-func (e *engine) loop() {
+func (e *engine) loop(ctx context.Context) {
 	defer close(e.done)
-	defer e.exec.Release()
-	for e.turn() {
+	defer e.exec.Close()
+	for e.turn(ctx) {
 	}
 	e.failAll(errModelClosed)
 	e.count()
@@ -270,7 +272,7 @@ func (e *engine) loop() {
 
 // turn does one round of the loop; false ends it. Whatever panics outside of
 // a step is a fault of the engine's own and fails all that is running.
-func (e *engine) turn() (goOn bool) {
+func (e *engine) turn(ctx context.Context) (goOn bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			err := &exec.PanicError{Value: r, Stack: debug.Stack()}
@@ -283,12 +285,13 @@ func (e *engine) turn() (goOn bool) {
 	}
 	e.count()
 	if !e.plan() {
+		e.exec.Idle()
 		e.forget()
 		e.sleep()
 		return true
 	}
 	e.idle = idleness{}
-	e.run()
+	e.run(ctx)
 	if e.check != nil {
 		e.check()
 	}
@@ -385,9 +388,9 @@ func (e *engine) retire(s *sequence) {
 }
 
 // run computes the planned step and hands out its results.
-func (e *engine) run() {
+func (e *engine) run(ctx context.Context) {
 	e.setInFlight(e.step)
-	err := e.compute.Step(context.Background(), e.exec, e.forward)
+	err := e.compute.Step(ctx, e.exec, e.forward)
 	now := time.Now()
 	e.setInFlight(nil)
 	if err != nil {
@@ -402,8 +405,8 @@ func (e *engine) run() {
 		return
 	}
 	switch {
-	case errors.Is(err, exec.ErrStopped):
-		return // nobody waits for it
+	case errors.Is(err, exec.ErrStopped), err != nil && ctx.Err() != nil:
+		return // nobody waits for it, or the model is being closed
 	case fault:
 		e.failStep(&Error{Code: CodeModelChanged, Err: err})
 		return

@@ -133,6 +133,16 @@ func (s *Scheduler) Waiting() int { return s.waiting }
 // scheduler's own and changes with it.
 func (s *Scheduler) Running() []*Sequence { return s.running }
 
+// Ready is the number of those that run and whose readers keep up.
+func (s *Scheduler) Ready() (n int) {
+	for _, r := range s.running {
+		if !r.Stalled {
+			n++
+		}
+	}
+	return n
+}
+
 // Preemptions counts how often a sequence had to give up its pages.
 func (s *Scheduler) Preemptions() int64 { return s.preemptions }
 
