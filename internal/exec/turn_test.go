@@ -19,7 +19,7 @@ type party struct {
 	*Client
 	name        string
 	step, think func() time.Duration
-	used        time.Duration // by its steps
+	used        time.Duration // by its steps; under the market's mu
 }
 
 func always(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
@@ -29,8 +29,9 @@ type market struct {
 	t     *testing.T
 	e     *Executor
 	begin time.Time
-	order strings.Builder // of the steps' names
 	wg    sync.WaitGroup
+	mu    sync.Mutex
+	order strings.Builder // of the steps' names
 	end   context.Context
 	stop  context.CancelFunc
 }
@@ -57,11 +58,13 @@ func (m *market) party(name string, weight float64, step, think time.Duration) *
 	return p
 }
 
-// one is a step of p. Only the turn's holder writes what it writes.
+// one is a step of p.
 func (m *market) one(p *party) error {
 	return p.Step(m.end, 1, func(*Step) error {
 		d := p.step()
 		time.Sleep(d)
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		p.used += d
 		m.order.WriteString(p.name)
 		return nil
@@ -79,6 +82,12 @@ func (m *market) run(p *party) {
 	synctest.Wait() // so that it is known who asked first
 }
 
+func (m *market) had(p *party) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return p.used
+}
+
 // after lets time pass and ends the market.
 func (m *market) after(d time.Duration) {
 	time.Sleep(d)
@@ -88,6 +97,8 @@ func (m *market) after(d time.Duration) {
 
 func (m *market) wantOrder(want string) {
 	m.t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if got := m.order.String(); !strings.HasPrefix(got, want) {
 		m.t.Errorf("steps in the order %s, want %s", got[:min(len(got), len(want)+10)], want)
 	}
@@ -153,10 +164,10 @@ func TestShareIsAsWeights(t *testing.T) {
 					time.Sleep(200 * time.Millisecond)
 					for _, p := range all {
 						for _, q := range all {
-							had := func(p *party) float64 { return p.used.Seconds() / p.weight }
+							had := func(p *party) float64 { return m.had(p).Seconds() / p.weight }
 							slack := longest.Seconds()*(1/p.weight+1/q.weight) + 1e-3 // of steps without length
 							if d := had(p) - had(q); d > slack {
-								t.Fatalf("%s with weight %v had %v, %s with %v %v", p.name, p.weight, p.used, q.name, q.weight, q.used)
+								t.Fatalf("%s with weight %v had %v, %s with %v %v", p.name, p.weight, m.had(p), q.name, q.weight, m.had(q))
 							}
 						}
 					}
@@ -176,10 +187,9 @@ func TestPausesSaveNothing(t *testing.T) {
 		b.Idle()
 		m.run(a)
 		time.Sleep(995 * time.Millisecond)
-		m.order.Reset()
 		m.run(b)
-		time.Sleep(100 * time.Millisecond)
-		m.wantOrder("abababab")
+		m.after(100 * time.Millisecond)
+		m.wantOrder("b" + strings.Repeat("a", 100) + "babababa")
 	})
 	inMarket(t, func(m *market) {
 		m.run(m.party("a", 1, 10*time.Millisecond, 0))
@@ -254,22 +264,27 @@ func TestAnticipation(t *testing.T) {
 func TestLateAreNotWaitedForAgain(t *testing.T) {
 	inMarket(t, func(m *market) {
 		a, b := m.party("a", 8, 10*time.Millisecond, 0), m.party("b", 1, 10*time.Millisecond, 0)
-		think := 5 * time.Millisecond
-		a.think = func() time.Duration { return think }
+		var quick atomic.Bool
+		a.think = func() time.Duration {
+			if quick.Load() {
+				return patience / 2
+			}
+			return 5 * patience
+		}
 		free := hold(m.e)
 		m.run(a)
 		m.run(b)
 		free()
 		begin := time.Now()
 		time.Sleep(time.Second)
-		idle := time.Since(begin) - a.used - b.used
+		idle := time.Since(begin) - m.had(a) - m.had(b)
 		if idle > patience+20*time.Millisecond { // what has begun counts when it ends
 			t.Errorf("nothing ran for %v", idle)
 		}
-		before := b.used
-		think = patience / 2
+		before := m.had(b)
+		quick.Store(true)
 		time.Sleep(time.Second)
-		if share := (b.used - before).Seconds(); share < 1./9-0.03 || share > 1./9+0.03 {
+		if share := (m.had(b) - before).Seconds(); share < 1./9-0.03 || share > 1./9+0.03 {
 			t.Errorf("b had %.3f of the time", share)
 		}
 	})
