@@ -75,6 +75,22 @@ func (b *board) end(i int) {
 	b.live = slices.Delete(b.live, i, i+1)
 }
 
+// endSome ends the first n, after asking what that will come to.
+func (b *board) endSome(n int, salt string, tokens []int32) {
+	var some []*Sequence
+	for _, p := range b.live[:n] {
+		some = append(some, p.Sequence)
+	}
+	available, pages, idle := b.c.Without(some, salt, tokens)
+	b.check()
+	for range n {
+		b.end(0)
+	}
+	if p, i := b.c.Lookup(salt, tokens); b.c.Available() != available || p != pages || i != idle {
+		b.t.Fatalf("%d pages can be had, %d of a prefix are there and %d idle, not %d, %d and %d", b.c.Available(), p, i, available, pages, idle)
+	}
+}
+
 // check looks at the invariants, and that everybody still finds what it stored.
 func (b *board) check() {
 	var all []*Sequence
@@ -155,7 +171,7 @@ func TestPrefixes(t *testing.T) {
 					p.tokens = append(p.tokens, all[len(p.tokens):n]...)
 				}
 			case op == 8 && len(b.live) > 0:
-				b.end(rapid.IntRange(0, len(b.live)-1).Draw(rt, "who"))
+				b.endSome(rapid.IntRange(1, len(b.live)).Draw(rt, "how many"), rapid.SampledFrom([]string{"", "a"}).Draw(rt, "salt"), tokens())
 			case op == 9:
 				if rapid.Bool().Draw(rt, "forget") {
 					if b.c.Forget(); b.c.Kept() != 0 {
