@@ -51,7 +51,7 @@ type engine struct {
 	mu       sync.Mutex
 	arrivals []*sequence // not seen by the loop yet
 	waiting  int         // in the scheduler's queue
-	occupied int         // sequences that run
+	free     int         // places for more than those: none while anybody waits
 	inFlight []*sequence // in the step that runs now
 	turnover turnover
 	broken   error // why the model takes no more requests
@@ -93,7 +93,7 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 	cfg := model.Config()
 	e := &engine{
 		model: model, tok: tok, limits: limits, handle: handle,
-		contextLength: o.contextLength, maxSequences: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer,
+		contextLength: o.contextLength, maxSequences: o.maxSequences, free: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer,
 		stallLimit: o.stallLimit, prefixIdle: o.prefixIdle, privatePrefixes: o.privatePrefixes, weight: o.weight, live: map[*sequence]struct{}{},
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
@@ -209,7 +209,7 @@ func (e *engine) submit(ctx context.Context, s *sequence) error {
 		return err
 	}
 	// The loop moves requests to free places only between steps.
-	if n := e.waiting + len(e.arrivals); n >= e.maxQueue+e.maxSequences-e.occupied {
+	if n := e.waiting + len(e.arrivals); n >= e.maxQueue+e.free {
 		return &Error{Code: CodeOverloaded, Err: &OverloadedError{Waiting: n, RetryAfter: e.turnover.hint(n)}}
 	}
 	s.stream, s.writer = NewStream(ctx, e.streamBuffer, e.poke)
@@ -374,8 +374,11 @@ func (e *engine) gather(now time.Time) bool {
 	e.sched.Admit()
 	e.look(now) // at those that have a place again, too
 	e.mu.Lock()
-	e.waiting, e.occupied = e.sched.Waiting(), len(e.sched.Running())
-	e.turnover.add(ended, e.waiting+e.occupied > 0, now)
+	running := len(e.sched.Running())
+	if e.waiting, e.free = e.sched.Waiting(), 0; e.waiting == 0 {
+		e.free = e.maxSequences - running
+	}
+	e.turnover.add(ended, e.waiting+running > 0, now)
 	e.mu.Unlock()
 	return true
 }
@@ -506,7 +509,7 @@ func (e *engine) failAll(err error) {
 			e.live[s] = struct{}{}
 		}
 	}
-	e.arrivals, e.arrived, e.inFlight, e.waiting, e.occupied = nil, nil, nil, 0, 0
+	e.arrivals, e.arrived, e.inFlight, e.waiting, e.free = nil, nil, nil, 0, e.maxSequences
 	e.mu.Unlock()
 	for s := range e.live {
 		s.writer.Finish(err)

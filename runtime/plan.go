@@ -25,11 +25,11 @@ func (e *engine) plan() bool {
 // decoding: as many as these at least, or a crowd of answers on a slow machine
 // would keep all others from their first token.
 func (e *engine) prefillTokens(decoding int) int {
-	n := max(e.pace.tokens(e.target(decoding)), 2*decoding, decoding+minPrefill)
+	n := e.pace.tokens(e.target(decoding))
 	if n > 4*stepUnit {
 		n -= n % stepUnit
 	}
-	return n - decoding
+	return max(n-decoding, decoding, minPrefill)
 }
 
 // target is how long a step with prompts is meant to take. Beside other models it
