@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/internal/exec"
 	"github.com/dunlin-go/dunlin/internal/kvcache"
 	"github.com/dunlin-go/dunlin/internal/sched"
 	"github.com/dunlin-go/dunlin/internal/testmodel"
@@ -332,4 +333,34 @@ func TestQueueIsBoundedAtEachTurn(t *testing.T) {
 			e.failAll(errModelClosed)
 		})
 	}
+}
+
+// TestCloseWhileOthersCompute closes a model whose step waits for another one's.
+func TestCloseWhileOthersCompute(t *testing.T) {
+	other := exec.Default().NewClient()
+	defer other.Close()
+	begun, free := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		other.Step(context.Background(), 1, func(*exec.Step) error { close(begun); <-free; return nil })
+	})
+	<-begun
+	m := checked(t)
+	s, err := m.Start(t.Context(), Request{Prompt: "hello", IgnoreEOS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	WaitFor(t, "the step to wait", func() bool {
+		m.engine.mu.Lock()
+		defer m.engine.mu.Unlock()
+		return len(m.engine.inFlight) > 0
+	})
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Recv(); CodeOf(err) != CodeClosed {
+		t.Errorf("the stream ended with %v", err)
+	}
+	close(free)
+	wg.Wait()
 }
