@@ -40,24 +40,26 @@ type engine struct {
 	limits  models.Limits
 	compute *tensor.Compute
 	cache   *kvcache.Cache
-	exec    *exec.Executor
+	exec    *exec.Client
 	handle  *pool.Handle
 
 	contextLength, maxSequences, maxQueue, streamBuffer int
 	stallLimit, prefixIdle                              time.Duration
+	weight                                              float64 // of a sequence beside those of other models
 	privatePrefixes                                     bool
 
 	mu       sync.Mutex
 	arrivals []*sequence // not seen by the loop yet
 	waiting  int         // in the scheduler's queue
-	occupied int         // sequences that run
+	free     int         // places for more than those: none while anybody waits
 	inFlight []*sequence // in the step that runs now
 	turnover turnover
 	broken   error // why the model takes no more requests
 	closing  bool
 
-	wake chan struct{} // has one token when the loop has something to look at
-	done chan struct{} // closed when the loop has ended
+	stop context.CancelFunc // ends the step, or the wait for its turn, on closing
+	wake chan struct{}      // has one token when the loop has something to look at
+	done chan struct{}      // closed when the loop has ended
 
 	// The loop's own.
 	sched    *sched.Scheduler
@@ -90,9 +92,9 @@ const (
 func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, tok *tokenizer.Tokenizer, lease *budget.Lease, o *options) (*engine, error) {
 	cfg := model.Config()
 	e := &engine{
-		model: model, tok: tok, limits: limits, handle: handle, exec: exec.Default(),
-		contextLength: o.contextLength, maxSequences: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer,
-		stallLimit: o.stallLimit, prefixIdle: o.prefixIdle, privatePrefixes: o.privatePrefixes, live: map[*sequence]struct{}{},
+		model: model, tok: tok, limits: limits, handle: handle,
+		contextLength: o.contextLength, maxSequences: o.maxSequences, free: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer,
+		stallLimit: o.stallLimit, prefixIdle: o.prefixIdle, privatePrefixes: o.privatePrefixes, weight: o.weight, live: map[*sequence]struct{}{},
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	if err := lease.ReserveItems(budget.Scratch, uint64(limits.Logits), uint64(cfg.Vocabulary)*4); err != nil {
@@ -130,8 +132,10 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 			s.choose(e.row(s.firstRow))
 		}
 	}
-	e.exec.Retain()
-	go e.loop()
+	e.exec = exec.Default().NewClient()
+	ctx, cancel := context.WithCancel(context.Background())
+	e.stop = cancel
+	go e.loop(ctx)
 	return e, nil
 }
 
@@ -209,7 +213,7 @@ func (e *engine) submit(ctx context.Context, s *sequence) error {
 		return err
 	}
 	// The loop moves requests to free places only between steps.
-	if n := e.waiting + len(e.arrivals); n >= e.maxQueue+e.maxSequences-e.occupied {
+	if n := e.waiting + len(e.arrivals); n >= e.maxQueue+e.free {
 		return &Error{Code: CodeOverloaded, Err: &OverloadedError{Waiting: n, RetryAfter: e.turnover.hint(n)}}
 	}
 	s.stream, s.writer = NewStream(ctx, e.streamBuffer, e.poke)
@@ -254,19 +258,17 @@ func (e *engine) abandoned() bool {
 func (e *engine) close() error {
 	e.mu.Lock()
 	e.closing = true
-	if len(e.inFlight) > 0 {
-		e.compute.Interrupt()
-	}
 	e.mu.Unlock()
+	e.stop()
 	e.signal()
 	<-e.done
 	return e.cache.Close()
 }
 
-func (e *engine) loop() {
+func (e *engine) loop(ctx context.Context) {
 	defer close(e.done)
-	defer e.exec.Release()
-	for e.turn() {
+	defer e.exec.Close()
+	for e.turn(ctx) {
 	}
 	e.failAll(errModelClosed)
 	e.count()
@@ -274,7 +276,7 @@ func (e *engine) loop() {
 
 // turn does one round of the loop; false ends it. Whatever panics outside of
 // a step is a fault of the engine's own and fails all that is running.
-func (e *engine) turn() (goOn bool) {
+func (e *engine) turn(ctx context.Context) (goOn bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			err := &exec.PanicError{Value: r, Stack: debug.Stack()}
@@ -287,12 +289,13 @@ func (e *engine) turn() (goOn bool) {
 	}
 	e.count()
 	if !e.plan() {
+		e.exec.Idle()
 		e.forget()
 		e.sleep()
 		return true
 	}
 	e.idle = idleness{}
-	e.run()
+	e.run(ctx)
 	if e.check != nil {
 		e.check()
 	}
@@ -375,8 +378,11 @@ func (e *engine) gather(now time.Time) bool {
 	e.sched.Admit()
 	e.look(now) // at those that have a place again, too
 	e.mu.Lock()
-	e.waiting, e.occupied = e.sched.Waiting(), len(e.sched.Running())
-	e.turnover.add(ended, e.waiting+e.occupied > 0, now)
+	running := len(e.sched.Running())
+	if e.waiting, e.free = e.sched.Waiting(), 0; e.waiting == 0 {
+		e.free = e.maxSequences - running
+	}
+	e.turnover.add(ended, e.waiting+running > 0, now)
 	e.mu.Unlock()
 	return true
 }
@@ -389,9 +395,9 @@ func (e *engine) retire(s *sequence) {
 }
 
 // run computes the planned step and hands out its results.
-func (e *engine) run() {
+func (e *engine) run(ctx context.Context) {
 	e.setInFlight(e.step)
-	err := e.compute.Step(context.Background(), e.exec, e.forward)
+	err := e.compute.Step(ctx, e.exec, e.forward)
 	now := time.Now()
 	e.setInFlight(nil)
 	if err != nil {
@@ -406,8 +412,8 @@ func (e *engine) run() {
 		return
 	}
 	switch {
-	case errors.Is(err, exec.ErrStopped):
-		return // nobody waits for it
+	case errors.Is(err, exec.ErrStopped), err != nil && ctx.Err() != nil:
+		return // nobody waits for it, or the model is being closed
 	case fault:
 		e.failStep(&Error{Code: CodeModelChanged, Err: err})
 		return
@@ -507,7 +513,7 @@ func (e *engine) failAll(err error) {
 			e.live[s] = struct{}{}
 		}
 	}
-	e.arrivals, e.arrived, e.inFlight, e.waiting, e.occupied = nil, nil, nil, 0, 0
+	e.arrivals, e.arrived, e.inFlight, e.waiting, e.free = nil, nil, nil, 0, e.maxSequences
 	e.mu.Unlock()
 	for s := range e.live {
 		s.writer.Finish(err)

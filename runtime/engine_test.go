@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/internal/exec"
 	"github.com/dunlin-go/dunlin/internal/kvcache"
 	"github.com/dunlin-go/dunlin/internal/sched"
 	"github.com/dunlin-go/dunlin/internal/testmodel"
@@ -303,4 +305,73 @@ func TestTurnover(t *testing.T) {
 	if h := v.hint(1); h != minRetry {
 		t.Errorf("the hint is %v, at least %v it should be", h, minRetry)
 	}
+}
+
+// TestQueueIsBoundedAtEachTurn submits requests to a loop that turns when the test says
+// so. A burst takes the free places and the queue; places that are free for lack of
+// pages take nobody.
+func TestQueueIsBoundedAtEachTurn(t *testing.T) {
+	const places, pages, queue = 4, 8, 2
+	for _, tt := range []struct {
+		name   string
+		prompt int
+		run    int // of such requests
+	}{{"places", 2, places}, {"pages", 7 * kvcache.PageTokens, 1}} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := testEngine(t, kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 64}, pages)
+			e.free, e.maxSequences, e.maxQueue, e.contextLength, e.streamBuffer = places, places, queue, pages*kvcache.PageTokens, 4
+			b := budget.New(1 << 20)
+			submit := func() error {
+				return e.submit(t.Context(), &sequence{prompt: make([]int32, tt.prompt), lease: b.Lease()})
+			}
+			for i := range tt.run + queue {
+				if i%2 == 1 || tt.name == "pages" {
+					e.gather(time.Now())
+				}
+				if err := submit(); err != nil {
+					t.Errorf("request %d: %v", i, err)
+				}
+			}
+			for range 2 {
+				if err := submit(); !errors.Is(err, ErrOverloaded) {
+					t.Errorf("beyond %d that can run and a queue of %d: %v", tt.run, queue, err)
+				}
+				e.gather(time.Now())
+			}
+			if e.waiting != queue || len(e.sched.Running()) != tt.run {
+				t.Errorf("%d wait, %d run", e.waiting, len(e.sched.Running()))
+			}
+			e.failAll(errModelClosed)
+		})
+	}
+}
+
+// TestCloseWhileOthersCompute closes a model whose step waits for another one's.
+func TestCloseWhileOthersCompute(t *testing.T) {
+	other := exec.Default().NewClient()
+	defer other.Close()
+	begun, free := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		other.Step(context.Background(), 1, func(*exec.Step) error { close(begun); <-free; return nil })
+	})
+	<-begun
+	m := checked(t)
+	s, err := m.Start(t.Context(), Request{Prompt: "hello", IgnoreEOS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	WaitFor(t, "the step to wait", func() bool {
+		m.engine.mu.Lock()
+		defer m.engine.mu.Unlock()
+		return len(m.engine.inFlight) > 0
+	})
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Recv(); CodeOf(err) != CodeClosed {
+		t.Errorf("the stream ended with %v", err)
+	}
+	close(free)
+	wg.Wait()
 }

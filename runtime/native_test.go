@@ -191,11 +191,11 @@ func TestBudgetIsGivenBack(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	_, err := runtime.LoadBytes(t.Context(), nil, runtime.WithThreads(0), runtime.WithContextLength(-1), runtime.WithMaxSequences(1<<20),
-		runtime.WithQueue(0), runtime.WithMemoryLimit(0), runtime.WithID(""), runtime.WithActivations(9))
+		runtime.WithQueue(0), runtime.WithMemoryLimit(0), runtime.WithID(""), runtime.WithActivations(9), runtime.WithModelWeight(0))
 	if runtime.CodeOf(err) != runtime.CodeInvalidRequest {
 		t.Errorf("%v", err)
 	}
-	for _, what := range []string{"threads", "context length", "max sequences", "queue", "memory limit", "id", "activations"} {
+	for _, what := range []string{"threads", "context length", "max sequences", "queue", "memory limit", "id", "activations", "model's weight"} {
 		if !contains(err, what) {
 			t.Errorf("%q says nothing of %s", err, what)
 		}

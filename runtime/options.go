@@ -24,6 +24,7 @@ type options struct {
 	streamBuffer  int
 	stallLimit    time.Duration
 	activations   Activations
+	weight        float64
 	budget        *budget.Budget
 
 	kvBytes         int64   // 0: kvShare decides
@@ -185,6 +186,22 @@ func WithTenantWeight(tenant string, weight float64) Option {
 	}
 }
 
+// WithModelWeight sets how much a request of this model counts beside those of
+// other models that the process computes at the same time, 1 by default. Each
+// model gets the CPUs for a part of the time: its weight times the number of its requests
+// that are being computed, over the sum of that for all models. So beside a
+// model with 8 requests one with a single request takes a ninth, with weight 0.5
+// a seventeenth.
+func WithModelWeight(weight float64) Option {
+	return func(o *options) error {
+		if !(weight >= 1e-3 && weight <= 1e3) { // NaN fails too
+			return fmt.Errorf("the model's weight is %s, it must lie in [0.001, 1000]", number(weight))
+		}
+		o.weight = weight
+		return nil
+	}
+}
+
 // Activations is the format of activations in products with quantised weights.
 type Activations = tensor.Activations
 
@@ -218,7 +235,7 @@ func atLeastOne(what string, n, most int) (int, error) {
 
 // newOptions applies opts over the defaults and reports every problem at once.
 func newOptions(opts []Option) (options, error) {
-	o := options{threads: goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, streamBuffer: 64, stallLimit: 30 * time.Second, kvShare: 0.5, prefixIdle: 10 * time.Minute}
+	o := options{threads: goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, weight: 1, streamBuffer: 64, stallLimit: 30 * time.Second, kvShare: 0.5, prefixIdle: 10 * time.Minute}
 	var errs []error
 	for _, opt := range opts {
 		errs = append(errs, opt(&o))

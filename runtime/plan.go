@@ -12,6 +12,7 @@ import (
 func (e *engine) plan() bool {
 	e.batch.Reset()
 	e.step = e.step[:0]
+	e.exec.SetWeight(e.weight * float64(max(e.sched.Ready(), 1)))
 	var step []*sched.Sequence
 	step, e.prefills = e.sched.Plan(sched.Room{Tokens: e.limits.Tokens, Rows: e.limits.Logits, Prefill: e.prefillTokens})
 	for _, r := range step {
@@ -24,15 +25,25 @@ func (e *engine) plan() bool {
 // decoding: as many as these at least, or a crowd of answers on a slow machine
 // would keep all others from their first token.
 func (e *engine) prefillTokens(decoding int) int {
-	target := stepTime
-	if decoding == 0 {
-		target = stepTimeAlone
-	}
-	n := max(e.pace.tokens(target), 2*decoding, decoding+minPrefill)
+	n := e.pace.tokens(e.target(decoding))
 	if n > 4*stepUnit {
 		n -= n % stepUnit
 	}
-	return n - decoding
+	return max(n-decoding, decoding, minPrefill)
+}
+
+// target is how long a step with prompts is meant to take. Beside other models it
+// is this one's share of stepTime, as somebody else may be decoding there and waits
+// for the steps of all; not less than a quarter, or little but weights is read.
+func (e *engine) target(decoding int) time.Duration {
+	share := e.exec.Share()
+	switch {
+	case share < 1:
+		return max(time.Duration(share*float64(stepTime)), stepTime/4)
+	case decoding == 0:
+		return stepTimeAlone
+	}
+	return stepTime
 }
 
 // stepUnit is what the size of a step with prompts is a multiple of where it is

@@ -143,9 +143,9 @@ func NewCompute(lease *budget.Lease, act Activations, limits Limits) (*Compute, 
 	return c, nil
 }
 
-// Step takes a turn on the executor and runs f, whose operations run on its
+// Step takes a turn on an executor and runs f, whose operations run on its
 // threads. Panics and memory faults in f come back as the executor's errors.
-func (c *Compute) Step(ctx context.Context, ex *exec.Executor, f func() error) error {
+func (c *Compute) Step(ctx context.Context, ex exec.Stepper, f func() error) error {
 	c.f = f
 	return ex.Step(ctx, c.limits.Threads, c.inStep)
 }

@@ -67,13 +67,31 @@ func BenchmarkDo(b *testing.B) {
 }
 
 // BenchmarkStep is the cost of a turn, with the workers awake as between the
-// tokens of one sequence.
+// tokens of one sequence: of a client that is alone, of one beside another that it
+// needn't wait for, and without a client.
 func BenchmarkStep(b *testing.B) {
-	e := newExecutor(b, 2)
-	b.ReportAllocs()
-	ctx := b.Context()
-	f := func(*Step) error { return nil }
-	for b.Loop() {
-		e.Step(ctx, 2, f)
+	for _, who := range []string{"alone", "beside", "nobody"} {
+		b.Run(who, func(b *testing.B) {
+			e := newExecutor(b, 2)
+			c, other := e.NewClient(), e.NewClient()
+			defer c.Close()
+			defer other.Close()
+			f := func(*Step) error { return nil }
+			var s Stepper = c
+			switch who {
+			case "beside":
+				other.virtual = 1e9
+				step(b, other, 2, func(*Step) {})
+				c.Step(b.Context(), 2, f)
+				c.virtual = 0
+			case "nobody":
+				s = e
+			}
+			b.ReportAllocs()
+			ctx := b.Context()
+			for b.Loop() {
+				s.Step(ctx, 2, f)
+			}
+		})
 	}
 }

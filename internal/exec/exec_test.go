@@ -42,7 +42,7 @@ func newExecutor(t testing.TB, threads int) *Executor {
 }
 
 // step runs f and fails the test if the step doesn't succeed.
-func step(t testing.TB, e *Executor, threads int, f func(s *Step)) {
+func step(t testing.TB, e Stepper, threads int, f func(s *Step)) {
 	t.Helper()
 	err := e.Step(t.Context(), threads, func(s *Step) error { f(s); return nil })
 	if err != nil {

@@ -20,7 +20,7 @@ const (
 // # Turns
 //
 // Several engines share one set of workers, so they take turns, a step at a time,
-// in the order of asking. Running two engines' operations at once would take longer
+// each a [Client] whose share of the time is as its weight; see turn. Running two engines' operations at once would take longer
 // than one after the other: they would fight for the cache and the memory bus, and
 // a barrier of one would wait for a thread that is busy for the other.
 //
@@ -123,6 +123,7 @@ func New(threads int) *Executor {
 	}
 	e := &Executor{max: threads}
 	e.step.e = e
+	e.turn.anyone.weight = 1
 	return e
 }
 
@@ -141,7 +142,7 @@ func (e *Executor) Release() {
 	}
 	on := debug.SetPanicOnFault(true)
 	defer debug.SetPanicOnFault(on)
-	if e.enter(context.Background(), on) != nil {
+	if e.enter(context.Background(), &e.turn.anyone, on) != nil {
 		return // closed: no workers
 	}
 	defer e.turn.pass()
@@ -172,10 +173,17 @@ func (e *Executor) Close() {
 // else happened; then f's error; then ErrStopped if the step was stopped before f
 // returned, or noticed in Do or Stopped that ctx ended. If ctx ends while Step
 // waits for the turn, it returns the context's cause and f isn't run.
-func (e *Executor) Step(ctx context.Context, threads int, f func(*Step) error) (err error) {
+//
+// Those that call it directly count as one client together, of weight 1.
+func (e *Executor) Step(ctx context.Context, threads int, f func(*Step) error) error {
+	return e.run(ctx, &e.turn.anyone, threads, f)
+}
+
+// run is Step in c's turn.
+func (e *Executor) run(ctx context.Context, c *Client, threads int, f func(*Step) error) (err error) {
 	on := debug.SetPanicOnFault(true)
 	defer debug.SetPanicOnFault(on)
-	if err := e.enter(ctx, on); err != nil {
+	if err := e.enter(ctx, c, on); err != nil {
 		return err
 	}
 	s := e.begin(ctx, threads)
@@ -189,20 +197,20 @@ func (e *Executor) Step(ctx context.Context, threads int, f func(*Step) error) (
 	return f(s)
 }
 
-// enter takes the turn. A goroutine that is inside a step has panics on faults
+// enter takes the turn for c. A goroutine that is inside a step has panics on faults
 // on, so only where that was so before is it worth a look at the stack.
-func (e *Executor) enter(ctx context.Context, faultsOn bool) error {
+func (e *Executor) enter(ctx context.Context, c *Client, faultsOn bool) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	taken, err := e.turn.try()
+	taken, err := e.turn.try(c)
 	if taken || err != nil {
 		return err
 	}
 	if faultsOn && insideStep(4) { // from runtime.Callers to Step
 		panic("exec: Step or Release inside a step")
 	}
-	return e.turn.wait(ctx)
+	return e.turn.wait(ctx, c)
 }
 
 // insideStep reports whether the goroutine, without its innermost frames to skip,
@@ -218,7 +226,7 @@ func insideStep(skip int) bool {
 		for more := n > 0; more; {
 			var f runtime.Frame
 			f, more = frames.Next()
-			if f.Function == methods+"Step" || f.Function == methods+"serve" {
+			if f.Function == methods+"run" || f.Function == methods+"serve" {
 				return true
 			}
 		}

@@ -190,12 +190,13 @@ func TestCancelWhileWaiting(t *testing.T) {
 func TestCancelRace(t *testing.T) {
 	for range 200 {
 		var q turn
-		if taken, err := q.try(); !taken || err != nil {
+		c := &Client{weight: 1}
+		if taken, err := q.try(c); !taken || err != nil {
 			t.Fatalf("try = %v, %v", taken, err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
-		go func() { ended <- q.wait(ctx) }()
+		go func() { ended <- q.wait(ctx, c) }()
 		for q.waiting() == 0 {
 			runtime.Gosched()
 		}
@@ -204,7 +205,7 @@ func TestCancelRace(t *testing.T) {
 		if err := <-ended; err == nil {
 			q.pass() // it was faster, or chose the turn
 		}
-		if taken, _ := q.try(); !taken {
+		if taken, _ := q.try(c); !taken {
 			t.Fatal("the turn is lost")
 		}
 	}

@@ -104,6 +104,22 @@ func (b *board) end(i int) {
 	b.live = slices.Delete(b.live, i, i+1)
 }
 
+// endSome ends the first n, after asking what that will come to.
+func (b *board) endSome(n int, salt string, tokens []int32) {
+	var some []*Sequence
+	for _, p := range b.live[:n] {
+		some = append(some, p.Sequence)
+	}
+	available, held := b.c.Without(some, salt, tokens)
+	b.check()
+	for range n {
+		b.end(0)
+	}
+	if _, h := b.c.Lookup(salt, tokens); b.c.Available() != available || h != held {
+		b.t.Fatalf("%d pages can be had and %d of a prefix are held, not %d and %d", b.c.Available(), h, available, held)
+	}
+}
+
 // check looks at the invariants, and that everybody still finds what it stored.
 func (b *board) check() {
 	var all []*Sequence
@@ -207,7 +223,7 @@ func TestPrefixes(t *testing.T) {
 					p.tokens = append(p.tokens, all[len(p.tokens):n]...)
 				}
 			case op == 8 && len(b.live) > 0:
-				b.end(rapid.IntRange(0, len(b.live)-1).Draw(rt, "who"))
+				b.endSome(rapid.IntRange(1, len(b.live)).Draw(rt, "how many"), rapid.SampledFrom([]string{"", "a"}).Draw(rt, "salt"), tokens())
 			case op == 9:
 				if rapid.Bool().Draw(rt, "forget") {
 					if b.c.Forget(); b.c.Kept() != 0 {

@@ -97,7 +97,7 @@ func (s *Scheduler) fit(r *Sequence, n int) int {
 // grow takes pages for the next n tokens, of others if need be.
 func (s *Scheduler) grow(r *Sequence, n int) bool {
 	for !r.pages.Grow(r.Done + n) {
-		if !s.preemptFor(r, func(v *Sequence) bool { return byRank(r, v) < 0 }) {
+		if !s.preemptFor(r, func(v *Sequence) bool { return byRank(r, v) < 0 && v.pages.Pages() > 0 }) {
 			return false
 		}
 	}

@@ -67,6 +67,7 @@ type Scheduler struct {
 	step     []*Sequence
 	prefills []*Sequence
 	order    []*Sequence
+	victims  []*kvcache.Sequence
 
 	preemptions, cached int64
 }
@@ -135,6 +136,16 @@ func (s *Scheduler) Waiting() int { return s.waiting }
 // scheduler's own and changes with it.
 func (s *Scheduler) Running() []*Sequence { return s.running }
 
+// Ready is the number of those that run and whose readers keep up.
+func (s *Scheduler) Ready() (n int) {
+	for _, r := range s.running {
+		if !r.Stalled {
+			n++
+		}
+	}
+	return n
+}
+
 // Preemptions counts how often a sequence had to give up its pages.
 func (s *Scheduler) Preemptions() int64 { return s.preemptions }
 
@@ -196,7 +207,7 @@ func (s *Scheduler) admit(r *Sequence) bool {
 	lower := func(v *Sequence) bool { return v.Priority < r.Priority }
 	if len(s.running) == s.maxSequences {
 		last := s.running[len(s.running)-1]
-		if !lower(last) {
+		if !lower(last) || !s.canStart(r, lower) {
 			return false
 		}
 		s.displace(last)
@@ -213,14 +224,36 @@ func (s *Scheduler) admit(r *Sequence) bool {
 }
 
 // startFor starts a sequence, on the pages of others that may be preempted if
-// need be.
+// need be. Where all of them wouldn't be enough, it touches nobody.
 func (s *Scheduler) startFor(r *Sequence, may func(*Sequence) bool) bool {
+	if !s.canStart(r, may) {
+		return false
+	}
 	for !s.start(r) {
 		if !s.preemptFor(r, may) {
 			return false
 		}
 	}
 	return true
+}
+
+// canStart reports whether a sequence could start if all that may be preempted for it,
+// those whose readers are behind among them, were.
+func (s *Scheduler) canStart(r *Sequence, may func(*Sequence) bool) bool {
+	s.victims = s.victims[:0]
+	keep := 0
+	for _, q := range s.running {
+		switch {
+		case q.pages == nil:
+		case q.Stalled || may(q):
+			s.victims = append(s.victims, q.pages)
+		default:
+			keep += s.toGrow(q)
+		}
+	}
+	available, held := s.cache.Without(s.victims, r.Salt, r.prefix())
+	clear(s.victims)
+	return available >= keep+s.demand(r)-held
 }
 
 func byRank(a, b *Sequence) int {
@@ -258,15 +291,14 @@ func (s *Scheduler) start(r *Sequence) bool {
 	keep := 0
 	for _, q := range s.running {
 		if q.pages != nil && !q.Stalled {
-			keep += max(s.demand(q)-q.pages.Pages(), 0)
+			keep += s.toGrow(q)
 		}
 	}
-	prefix := r.Tokens[:min(r.From, len(r.Tokens))]
-	_, held := s.cache.Lookup(r.Salt, prefix)
+	_, held := s.cache.Lookup(r.Salt, r.prefix())
 	if s.cache.Available() < keep+s.demand(r)-held {
 		return false
 	}
-	r.pages, r.Done = s.cache.Start(r.Salt, prefix, r.Limit)
+	r.pages, r.Done = s.cache.Start(r.Salt, r.prefix(), r.Limit)
 	s.found(r, r.Done)
 	return true
 }
@@ -285,12 +317,22 @@ func (s *Scheduler) demand(r *Sequence) int {
 	return s.cache.PagesFor(min(len(r.Tokens)+kvcache.PageTokens, r.Limit))
 }
 
-// preemptFor takes somebody's pages for r: of one whose reader is behind, or
-// the last in rank that may be taken. It returns false where there is none.
+// toGrow is how many of these it hasn't got.
+func (s *Scheduler) toGrow(r *Sequence) int { return max(s.demand(r)-r.pages.Pages(), 0) }
+
+// prefix is what it can begin with of others' pages: tokens whose logits nobody
+// wants.
+func (r *Sequence) prefix() []int32 { return r.Tokens[:min(r.From, len(r.Tokens))] }
+
+// preemptFor takes somebody's pages for r, or the claim to some: of one whose reader
+// is behind, or the last in rank that may be taken. It returns false where there is none.
 func (s *Scheduler) preemptFor(r *Sequence, may func(*Sequence) bool) bool {
 	for _, stalled := range []bool{true, false} {
 		for _, v := range slices.Backward(s.running) {
-			if v != r && v.pages != nil && len(v.pages.Table) > 0 && !v.inStep && (stalled && v.Stalled || !stalled && may(v)) {
+			if v == r || v.pages == nil || v.inStep || v.Stalled != stalled {
+				continue
+			}
+			if stalled && v.pages.Pages() > 0 || !stalled && may(v) {
 				s.preempt(v)
 				return true
 			}
