@@ -26,18 +26,29 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 	t.Run("tiny", func(t *testing.T) {
 		m := tiny(t, testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q8_0, Seed: 3, ContextLength: 2048})
 		for name, req := range requests {
-			t.Run(name, func(t *testing.T) { decodeAllocs(t, m, req, 300) })
+			t.Run(name, func(t *testing.T) { decodeAllocs(t, m, req, 300, 0) })
+		}
+	})
+	t.Run("observed", func(t *testing.T) {
+		steps := 0
+		m := tiny(
+			t, testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q8_0, Seed: 3, ContextLength: 2048},
+			runtime.WithObserver(runtime.Observer{Step: func(runtime.StepEnded) { steps++ }}),
+		)
+		decodeAllocs(t, m, runtime.Request{}, 300, 30) // one more goroutine waits, now on one thread, now on another
+		if m.Close(); steps < 300 {
+			t.Errorf("told of %d steps", steps)
 		}
 	})
 	t.Run("real", func(t *testing.T) {
 		m := realModel(t, runtime.WithContextLength(512))
 		for name, req := range requests {
-			t.Run(name, func(t *testing.T) { decodeAllocs(t, m, req, 60) })
+			t.Run(name, func(t *testing.T) { decodeAllocs(t, m, req, 60, 0) })
 		}
 	})
 }
 
-func decodeAllocs(t *testing.T, m *runtime.Model, req runtime.Request, tokens int) {
+func decodeAllocs(t *testing.T, m *runtime.Model, req runtime.Request, tokens, allowed int) {
 	// The Go runtime allocates now and then itself, for a goroutine that waits, a
 	// timer or a thread: not in each of three attempts.
 	const attempts = 3
@@ -63,7 +74,7 @@ func decodeAllocs(t *testing.T, m *runtime.Model, req runtime.Request, tokens in
 				next()
 			}
 		})
-		if n == 0 {
+		if n <= float64(allowed) {
 			return
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
@@ -53,7 +52,9 @@ type engine struct {
 	occupied int         // sequences that run
 	inFlight []*sequence // in the step that runs now
 	turnover turnover
-	broken   error // why the model takes no more requests
+	rates    rates
+	requests uint64 // that were queued so far
+	broken   error  // why the model takes no more requests
 	closing  bool
 
 	wake chan struct{} // has one token when the loop has something to look at
@@ -74,9 +75,9 @@ type engine struct {
 	idle     idleness
 	check    func() // for tests: looks at the state after a step
 
-	counts struct {
-		running, pages, kept, preempted, steps, prompt, cached, completion atomic.Int64
-	}
+	listeners   []*listener
+	preemptions int64 // that were noticed
+	counts      meters
 }
 
 // How long a step is meant to take. Whoever is decoding waits that long for the
@@ -126,6 +127,9 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 		if s := e.step[i]; s.score == nil && s.Rows > 0 {
 			s.choose(e.row(s.firstRow))
 		}
+	}
+	for _, o := range o.observers {
+		e.listeners = append(e.listeners, listen(o, &e.counts.observersDropped))
 	}
 	e.exec.Retain()
 	go e.loop()
@@ -183,9 +187,9 @@ func (e *engine) refusal() error {
 var errModelClosed = &Error{Code: CodeClosed, Err: errors.New("the model was closed")}
 
 // submit queues a sequence whose prompt is set and makes its stream.
-func (e *engine) submit(ctx context.Context, s *sequence) error {
+func (e *engine) submit(ctx context.Context, s *sequence) (*Stream, error) {
 	if ctx.Err() != nil {
-		return contextError(ctx)
+		return nil, contextError(ctx)
 	}
 	s.Owner, s.Tokens, s.Limit = s, s.prompt, len(s.prompt)
 	if s.score == nil {
@@ -197,21 +201,28 @@ func (e *engine) submit(ctx context.Context, s *sequence) error {
 	}
 	s.Salt = cacheSalt(s.Tenant, s.Salt, e.privatePrefixes)
 	if err := s.lease.Reserve(budget.Request, requestBytes(e.streamBuffer, s.Limit, s.topLogprobs > 0)); err != nil {
-		return NewError(CodeResourceExhausted, err)
+		return nil, NewError(CodeResourceExhausted, err)
+	}
+	if e.observed() {
+		s.ctx = ctx
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.refusal(); err != nil {
-		return err
+		return nil, err
 	}
 	// The loop moves requests to free places only between steps.
 	if n := e.waiting + len(e.arrivals); n >= e.maxQueue+e.maxSequences-e.occupied {
-		return &Error{Code: CodeOverloaded, Err: &OverloadedError{Waiting: n, RetryAfter: e.turnover.hint(n)}}
+		return nil, &Error{Code: CodeOverloaded, Err: &OverloadedError{Waiting: n, RetryAfter: e.turnover.hint(n)}}
 	}
-	s.stream, s.writer = NewStream(ctx, e.streamBuffer, e.poke)
+	stream, w := NewStream(ctx, e.streamBuffer, e.poke)
+	s.writer = w
+	e.requests++
+	s.id = e.requests
+	e.counts.queued.Add(1)
 	e.arrivals = append(e.arrivals, s)
 	e.signal()
-	return nil
+	return stream, nil
 }
 
 func (e *engine) signal() {
@@ -266,6 +277,9 @@ func (e *engine) loop() {
 	}
 	e.failAll(errModelClosed)
 	e.count()
+	for _, l := range e.listeners {
+		l.end()
+	}
 }
 
 // turn does one round of the loop; false ends it. Whatever panics outside of
@@ -278,11 +292,14 @@ func (e *engine) turn() (goOn bool) {
 			goOn = true
 		}
 	}()
-	if !e.gather(time.Now()) {
+	now := time.Now()
+	if !e.gather(now) {
 		return false
 	}
 	e.count()
-	if !e.plan() {
+	goOn = e.plan()
+	e.notice(now)
+	if !goOn {
 		e.forget()
 		e.sleep()
 		return true
@@ -325,6 +342,9 @@ func (e *engine) sleep() {
 // owner is the request whose sequence the scheduler means.
 func owner(s *sched.Sequence) *sequence { return s.Owner.(*sequence) }
 
+// errStalled is what a stream ends with that nobody reads.
+var errStalled = errors.New("nobody read the stream")
+
 // endStalled ends the streams that nobody has read for stallLimit while other
 // requests wait for their place.
 func (e *engine) endStalled(now time.Time) {
@@ -333,7 +353,7 @@ func (e *engine) endStalled(now time.Time) {
 	}
 	for _, r := range e.sched.Running() {
 		if s := owner(r); !s.stalled.IsZero() && now.Sub(s.stalled) >= e.stallLimit {
-			s.writer.Finish(&Error{Code: CodeClosed, Err: fmt.Errorf("nobody read the stream for %v while other requests waited", e.stallLimit)})
+			s.writer.Finish(&Error{Code: CodeClosed, Err: fmt.Errorf("%w for %v while other requests waited", errStalled, e.stallLimit)})
 		}
 	}
 }
@@ -351,9 +371,10 @@ func (e *engine) gather(now time.Time) bool {
 	e.mu.Unlock()
 	for _, s := range e.arrived {
 		e.live[s] = struct{}{}
+		e.tellQueued(s)
 		if err := e.sched.Add(&s.Sequence); err != nil {
 			s.writer.Finish(NewError(CodeResourceExhausted, err))
-			e.retire(s)
+			e.retire(s, now)
 		}
 	}
 	clear(e.arrived)
@@ -362,7 +383,7 @@ func (e *engine) gather(now time.Time) bool {
 	e.sched.Drop(func(r *sched.Sequence) bool {
 		ended := owner(r).writer.Ended()
 		if ended {
-			e.retire(owner(r))
+			e.retire(owner(r), now)
 		}
 		return ended
 	})
@@ -373,26 +394,34 @@ func (e *engine) gather(now time.Time) bool {
 	e.mu.Lock()
 	e.waiting, e.occupied = e.sched.Waiting(), len(e.sched.Running())
 	e.turnover.add(ended, e.waiting+e.occupied > 0, now)
+	e.rates.add(e.totals(now))
 	e.mu.Unlock()
 	return true
 }
 
 // retire gives back what a sequence holds besides its pages, when its stream
 // has ended.
-func (e *engine) retire(s *sequence) {
+func (e *engine) retire(s *sequence, now time.Time) {
 	delete(e.live, s)
 	s.lease.Close()
+	outcome, err := s.outcome()
+	e.counts.ended[outcome].Add(1)
+	e.tellEnded(s, now, outcome, err)
 }
 
 // run computes the planned step and hands out its results.
 func (e *engine) run() {
 	e.setInFlight(e.step)
+	e.began = time.Time{}
 	err := e.compute.Step(context.Background(), e.exec, e.forward)
 	now := time.Now()
 	e.setInFlight(nil)
 	if err != nil {
 		err = stepError(err)
+	} else {
+		e.counts.steps.Add(1)
 	}
+	e.tellStep(now, err)
 	fault := errors.Is(err, pool.ErrFault)
 	if changed := e.handle.Check(); changed != nil {
 		if fault {
@@ -411,11 +440,11 @@ func (e *engine) run() {
 		e.failStep(&Error{Code: CodeInternal, Err: fmt.Errorf("internal error in a step: %w", err)})
 		return
 	}
-	e.counts.steps.Add(1)
 	e.pace.add(e.batch.Len(), e.prefills > 0, now.Sub(e.began))
 	for _, s := range e.step {
 		if s.firstStep.IsZero() {
 			s.firstStep = e.began
+			e.counts.queueTime.add(s.firstStep.Sub(s.started))
 		}
 		e.deliver(s, now)
 	}
@@ -467,7 +496,7 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 		} else {
 			ended, err = s.accept(e.tok, now)
 			if err == nil {
-				e.counts.completion.Add(1)
+				e.countToken(s)
 				e.sched.Append(&s.Sequence, s.chosen.Token)
 			}
 		}
@@ -506,6 +535,7 @@ func (e *engine) failAll(err error) {
 	e.arrivals, e.arrived, e.inFlight, e.waiting, e.occupied = nil, nil, nil, 0, 0
 	e.mu.Unlock()
 	for s := range e.live {
+		e.tellQueued(s)
 		s.writer.Finish(err)
 	}
 	all := func(*sched.Sequence) bool { return true }
@@ -514,29 +544,8 @@ func (e *engine) failAll(err error) {
 		e.broken = err
 		e.mu.Unlock()
 	}
+	now := time.Now()
 	for s := range e.live {
-		e.retire(s)
-	}
-}
-
-// count publishes the loop's figures.
-func (e *engine) count() {
-	e.counts.running.Store(int64(len(e.sched.Running())))
-	e.counts.pages.Store(int64(e.cache.Used()))
-	e.counts.kept.Store(int64(e.cache.Kept()))
-	e.counts.preempted.Store(e.sched.Preemptions())
-	e.counts.cached.Store(e.sched.Cached())
-}
-
-func (e *engine) stats() Stats {
-	e.mu.Lock()
-	waiting := e.waiting + len(e.arrivals)
-	e.mu.Unlock()
-	pages := e.counts.pages.Load()
-	return Stats{
-		Running: int(e.counts.running.Load()), Waiting: waiting, Steps: e.counts.steps.Load(),
-		PromptTokens: e.counts.prompt.Load(), CachedTokens: e.counts.cached.Load(), CompletionTokens: e.counts.completion.Load(),
-		Preemptions: e.counts.preempted.Load(),
-		KVPages:     e.cache.Pages(), KVPagesUsed: int(pages), KVPagesCached: int(e.counts.kept.Load()), KVBytes: pages * e.cache.PageBytes(),
+		e.retire(s, now)
 	}
 }

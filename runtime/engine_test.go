@@ -45,7 +45,11 @@ func TestEveryCallEnds(t *testing.T) {
 	if testing.Short() {
 		callers = 1_000
 	}
-	m := checked(t, WithKVCacheBytes(10*9000), WithMaxSequences(12), WithQueue(200), WithStallLimit(20*time.Millisecond), WithTenantWeight("a", 2))
+	l := newLedger(t)
+	m := checked(
+		t, WithKVCacheBytes(10*9000), WithMaxSequences(12), WithQueue(200), WithStallLimit(20*time.Millisecond), WithTenantWeight("a", 2),
+		WithObserver(l.observer()),
+	)
 	idle := m.Stats().BudgetUsed
 	var mu sync.Mutex
 	ends := map[string]int{}
@@ -120,6 +124,16 @@ func TestEveryCallEnds(t *testing.T) {
 	})
 	if s := m.Stats(); s.Preemptions == 0 || s.CachedTokens == 0 {
 		t.Errorf("%+v", s)
+	}
+	m.Close()
+	s := m.Stats()
+	l.check(s)
+	for o, least := range map[Outcome]int{
+		OutcomeLength: ends["answered"], OutcomeOverloaded: ends["refused"], OutcomeCanceled: 1, OutcomeDeadline: 1, OutcomeClosed: 1,
+	} {
+		if s.Ended[o] < int64(least) {
+			t.Errorf("%d ended as %v, want %d at least", s.Ended[o], o, least)
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ type options struct {
 	prefixIdle      time.Duration
 	privatePrefixes bool
 	tenantWeights   map[string]float64
+	observers       []Observer
 }
 
 // Bounds of the options.

@@ -26,6 +26,7 @@ type Stream struct {
 	head   int   // index of the oldest event
 	n      int   // events in the ring
 	err    error // why the stream ended; io.EOF for a good end
+	first  error // the same for the writer, whatever the reader did later
 	wanted bool  // the writer found no room since the reader last took something
 
 	ready  chan struct{} // has one token when there may be something to read
@@ -137,7 +138,7 @@ func (s *Stream) end(err error, abandoned bool) {
 	s.mu.Lock()
 	first := s.err == nil
 	if first {
-		s.err = err
+		s.err, s.first = err, err
 	}
 	if abandoned {
 		if errors.Is(s.err, io.EOF) && s.n > 0 {
@@ -220,6 +221,13 @@ func (w *StreamWriter) Ended() bool {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
 	return w.s.err != nil
+}
+
+// outcome is what ended the stream, nil where nothing has.
+func (w *StreamWriter) outcome() error {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	return w.s.first
 }
 
 // Finish ends the stream: with io.EOF for the reader where err is nil, else
