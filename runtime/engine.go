@@ -73,6 +73,7 @@ type engine struct {
 	began    time.Time    // when forward did
 	pace     pace
 	idle     idleness
+	lost     bool   // the scheduler's state is damaged, and the loop is to end
 	check    func() // for tests: looks at the state after a step
 
 	listeners   []*listener
@@ -275,8 +276,9 @@ func (e *engine) loop() {
 	defer e.exec.Release()
 	for e.turn() {
 	}
-	e.failAll(errModelClosed)
+	e.failAll(e.ready()) // why none can come any more
 	e.count()
+	e.counts.running.Store(0) // what a damaged scheduler still has doesn't run
 	for _, l := range e.listeners {
 		l.end()
 	}
@@ -293,7 +295,7 @@ func (e *engine) turn() (goOn bool) {
 		}
 	}()
 	now := time.Now()
-	if !e.gather(now) {
+	if e.lost || !e.gather(now) {
 		return false
 	}
 	e.count()
@@ -504,48 +506,5 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 			s.writer.Finish(err)
 			return
 		}
-	}
-}
-
-// fail makes the model refuse everything from here on.
-func (e *engine) fail(err error) {
-	err = &Error{Code: CodeModelChanged, Err: err}
-	e.mu.Lock()
-	e.broken = err
-	e.mu.Unlock()
-	e.failAll(err)
-}
-
-// failStep ends the sequences of the step that was run.
-func (e *engine) failStep(err error) {
-	for _, s := range e.step {
-		s.writer.Finish(err)
-	}
-}
-
-// failAll ends every sequence there is. Where the scheduler's own state is to
-// blame for that, nothing can run any more.
-func (e *engine) failAll(err error) {
-	e.mu.Lock()
-	for _, s := range append(e.arrivals, e.arrived...) { // which may not be with the scheduler yet
-		if s != nil {
-			e.live[s] = struct{}{}
-		}
-	}
-	e.arrivals, e.arrived, e.inFlight, e.waiting, e.occupied = nil, nil, nil, 0, 0
-	e.mu.Unlock()
-	for s := range e.live {
-		e.tellQueued(s)
-		s.writer.Finish(err)
-	}
-	all := func(*sched.Sequence) bool { return true }
-	if err := guarded(CodeInternal, func() error { e.sched.Drop(all); return nil }); err != nil {
-		e.mu.Lock()
-		e.broken = err
-		e.mu.Unlock()
-	}
-	now := time.Now()
-	for s := range e.live {
-		e.retire(s, now)
 	}
 }

@@ -271,6 +271,43 @@ func TestFaultOfTheLoop(t *testing.T) {
 	WaitFor(t, "the pages", func() bool { return m.Stats().KVPagesUsed == 0 })
 }
 
+// TestBrokenScheduler: where the scheduler's own state is damaged, so that not
+// even dropping what it has works, all calls end, the loop too, and the model
+// refuses what comes.
+func TestBrokenScheduler(t *testing.T) {
+	m := checked(t, WithMaxSequences(2), WithQueue(1000))
+	e := m.engine
+	e.check = func() {
+		if running := e.sched.Running(); len(running) > 0 {
+			running[0] = &sched.Sequence{}
+		}
+	}
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			_, err := Generate(t.Context(), m, Request{Prompt: "hello", MaxTokens: 3, IgnoreEOS: true})
+			if err == nil || CodeOf(err) != CodeInternal {
+				t.Errorf("it ended with %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	WaitFor(t, "the loop to end", func() bool {
+		select {
+		case <-e.done:
+			return true
+		default:
+			return false
+		}
+	})
+	if err := m.Ready(t.Context()); err == nil || CodeOf(err) != CodeInternal {
+		t.Errorf("and the model is ready: %v", err)
+	}
+	if s := m.Stats(); s.Running != 0 || s.Waiting != 0 || s.Queued+s.Ended[OutcomeInternal] < 100 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestTurnover(t *testing.T) {
 	var v turnover
 	if h := v.hint(9); h != unknownRetry {
