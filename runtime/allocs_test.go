@@ -4,6 +4,7 @@ package runtime_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/dunlin-go/dunlin/internal/testmodel"
 	"github.com/dunlin-go/dunlin/runtime"
@@ -28,6 +29,12 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 		for name, req := range requests {
 			t.Run(name, func(t *testing.T) { decodeAllocs(t, m, req, 300, 0) })
 		}
+	})
+	t.Run("heartbeat", func(t *testing.T) { // which is far away, but the timer is wound up for each event
+		m := tiny(
+			t, testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q8_0, Seed: 3, ContextLength: 2048}, runtime.WithHeartbeat(50*time.Millisecond),
+		)
+		decodeAllocs(t, m, runtime.Request{}, 300, 30) // a reader that waits for two things is more to the Go runtime, too
 	})
 	t.Run("observed", func(t *testing.T) {
 		steps := 0

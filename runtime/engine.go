@@ -43,7 +43,8 @@ type engine struct {
 	handle  *pool.Handle
 
 	contextLength, maxSequences, maxQueue, streamBuffer int
-	stallLimit, prefixIdle                              time.Duration
+	water                                               water
+	stallLimit, prefixIdle, heartbeat                   time.Duration
 	privatePrefixes                                     bool
 
 	mu       sync.Mutex
@@ -70,6 +71,7 @@ type engine struct {
 	logits   []float32
 	forward  func() error // runs the model on batch and chooses the next tokens
 	choose   func(i int)  // for the step's sequence i
+	gathered time.Time    // when gather was called
 	began    time.Time    // when forward did
 	pace     pace
 	idle     idleness
@@ -94,7 +96,7 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 	e := &engine{
 		model: model, tok: tok, limits: limits, handle: handle, exec: exec.Default(),
 		contextLength: o.contextLength, maxSequences: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer,
-		stallLimit: o.stallLimit, prefixIdle: o.prefixIdle, privatePrefixes: o.privatePrefixes, live: map[*sequence]struct{}{},
+		water: waterOf(o.streamBuffer, o.highWater), heartbeat: o.heartbeat, stallLimit: o.stallLimit, prefixIdle: o.prefixIdle, privatePrefixes: o.privatePrefixes, live: map[*sequence]struct{}{},
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	if err := lease.ReserveItems(budget.Scratch, uint64(limits.Logits), uint64(cfg.Vocabulary)*4); err != nil {
@@ -218,6 +220,9 @@ func (e *engine) submit(ctx context.Context, s *sequence) (*Stream, error) {
 	}
 	stream, w := NewStream(ctx, e.streamBuffer, e.poke)
 	s.writer = w
+	if s.score == nil {
+		w.s.heartbeat = e.heartbeat
+	}
 	e.requests++
 	s.id = e.requests
 	e.counts.queued.Add(1)
@@ -294,13 +299,12 @@ func (e *engine) turn() (goOn bool) {
 			goOn = true
 		}
 	}()
-	now := time.Now()
-	if e.lost || !e.gather(now) {
+	if e.lost || !e.gather() {
 		return false
 	}
 	e.count()
 	goOn = e.plan()
-	e.notice(now)
+	e.notice()
 	if !goOn {
 		e.forget()
 		e.sleep()
@@ -318,19 +322,17 @@ func (e *engine) turn() (goOn bool) {
 // that nobody reads has held up the queue for too long, or memory has been idle
 // for long.
 func (e *engine) sleep() {
-	limit := e.stallLimit
+	now := time.Now()
 	quiet := len(e.live) == 0
-	switch {
-	case quiet:
-		limit = e.idle.next(e.prefixIdle)
-	case e.sched.Waiting() == 0:
-		limit = 0
+	left, ok := e.untilStalled(now)
+	if quiet {
+		left, ok = e.idle.next(now, e.prefixIdle)
 	}
-	if limit == 0 {
+	if !ok {
 		<-e.wake
 		return
 	}
-	t := time.NewTimer(limit)
+	t := time.NewTimer(left)
 	defer t.Stop()
 	select {
 	case <-e.wake:
@@ -344,25 +346,9 @@ func (e *engine) sleep() {
 // owner is the request whose sequence the scheduler means.
 func owner(s *sched.Sequence) *sequence { return s.Owner.(*sequence) }
 
-// errStalled is what a stream ends with that nobody reads.
-var errStalled = errors.New("nobody read the stream")
-
-// endStalled ends the streams that nobody has read for stallLimit while other
-// requests wait for their place.
-func (e *engine) endStalled(now time.Time) {
-	if e.sched.Waiting() == 0 {
-		return
-	}
-	for _, r := range e.sched.Running() {
-		if s := owner(r); !s.stalled.IsZero() && now.Sub(s.stalled) >= e.stallLimit {
-			s.writer.Finish(&Error{Code: CodeClosed, Err: fmt.Errorf("%w for %v while other requests waited", errStalled, e.stallLimit)})
-		}
-	}
-}
-
 // gather takes in what has arrived, drops what has ended and admits what there
 // is room for. It returns false when the engine is being closed.
-func (e *engine) gather(now time.Time) bool {
+func (e *engine) gather() bool {
 	e.mu.Lock()
 	if e.closing {
 		e.mu.Unlock()
@@ -371,6 +357,8 @@ func (e *engine) gather(now time.Time) bool {
 	e.arrived, e.arrivals = e.arrivals, e.arrived[:0]
 	e.waiting += len(e.arrived)
 	e.mu.Unlock()
+	now := time.Now() // no earlier than any of them
+	e.gathered = now
 	for _, s := range e.arrived {
 		e.live[s] = struct{}{}
 		e.tellQueued(s)
@@ -380,7 +368,6 @@ func (e *engine) gather(now time.Time) bool {
 		}
 	}
 	clear(e.arrived)
-	e.endStalled(now)
 	ran := len(e.sched.Running())
 	e.sched.Drop(func(r *sched.Sequence) bool {
 		ended := owner(r).writer.Ended()
@@ -393,6 +380,7 @@ func (e *engine) gather(now time.Time) bool {
 	e.look(now)
 	e.sched.Admit()
 	e.look(now) // at those that have a place again, too
+	e.endStalled(now)
 	e.mu.Lock()
 	e.waiting, e.occupied = e.sched.Waiting(), len(e.sched.Running())
 	e.turnover.add(ended, e.waiting+e.occupied > 0, now)
@@ -481,8 +469,8 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 	if prompt > 0 {
 		e.counts.prompt.Add(int64(prompt))
 		// Progress is news only for a reader who keeps up, and never takes the
-		// room that the answer needs.
-		if s.Done < len(s.prompt) && s.writer.Room(0) > e.streamBuffer/2 {
+		// room that the answer needs or holds it up.
+		if n := s.writer.unread(); s.Done < len(s.prompt) && s.generated == 0 && n < e.streamBuffer-e.streamBuffer/2 && n+1 < e.water.high {
 			s.writer.TrySend(Event{Kind: EventProgress, Progress: Progress{Stage: StagePrefill, Done: s.Done, Total: len(s.prompt)}})
 		}
 	}

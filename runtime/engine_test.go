@@ -192,7 +192,7 @@ func TestSlowReaderKeepsNoPages(t *testing.T) {
 }
 
 // TestIdleGivesBack waits, on a clock of the test's own, until a model that has
-// nothing to do has given back its memory, in two stages.
+// nothing to do has given back its memory, in two stages, whatever wakes it.
 func TestIdleGivesBack(t *testing.T) {
 	shape := kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 64}
 	synctest.Test(t, func(t *testing.T) {
@@ -201,15 +201,21 @@ func TestIdleGivesBack(t *testing.T) {
 		s.Grow(100)
 		s.Publish(make([]int32, 100))
 		s.Release()
-		time.AfterFunc(time.Hour, e.signal)
+		wakes := []time.Duration{time.Second, 30 * time.Second, 59 * time.Second, time.Hour}
+		for _, d := range wakes {
+			time.AfterFunc(d, e.signal)
+		}
 		begin := time.Now()
 		for _, want := range []struct {
 			at              time.Duration
 			committed, kept int
 		}{
+			{wakes[0], 4, 3},
 			{trimAfter, 3, 3},
-			{trimAfter + time.Minute, 0, 0},
-			{time.Hour, 0, 0}, // until there is something to do
+			{wakes[1], 3, 3},
+			{wakes[2], 3, 3},
+			{time.Minute, 0, 0},
+			{wakes[3], 0, 0}, // until there is something to do
 		} {
 			e.sleep()
 			if at := time.Since(begin); at != want.at || e.cache.Committed() != want.committed || e.cache.Kept() != want.kept {
@@ -232,7 +238,7 @@ func testEngine(t *testing.T, shape kvcache.Shape, pages int) *engine {
 	t.Cleanup(func() { cache.Close() })
 	return &engine{
 		cache: cache, sched: sched.New(cache, 4, nil), live: map[*sequence]struct{}{}, prefixIdle: o.prefixIdle, stallLimit: o.stallLimit,
-		wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), streamBuffer: o.streamBuffer, water: waterOf(o.streamBuffer, o.highWater),
 	}
 }
 

@@ -216,7 +216,8 @@ func (e *engine) tellQueued(s *sequence) {
 }
 
 // notice looks for requests that the scheduler has admitted or preempted.
-func (e *engine) notice(now time.Time) {
+func (e *engine) notice() {
+	now := e.gathered
 	for _, r := range e.sched.Running() {
 		e.noticeAdmitted(owner(r), now)
 	}

@@ -1,10 +1,6 @@
 package runtime
 
-import (
-	"time"
-
-	"github.com/dunlin-go/dunlin/internal/sched"
-)
+import "github.com/dunlin-go/dunlin/internal/sched"
 
 // plan fills the batch for the next step with what the scheduler chooses. It
 // returns false where no sequence can go on: their readers have to take
@@ -61,19 +57,4 @@ func (e *engine) forget() {
 	clear(e.step[:cap(e.step)])
 	clear(e.batch.Tables[:cap(e.batch.Tables)])
 	e.sched.Forget()
-}
-
-// look notes whose readers have no room for what a token can bring: itself and
-// the finish.
-func (e *engine) look(now time.Time) {
-	for _, r := range e.sched.Running() {
-		s := owner(r)
-		s.Stalled = s.writer.Room(2) < 2
-		switch {
-		case !s.Stalled:
-			s.stalled = time.Time{}
-		case s.stalled.IsZero():
-			s.stalled = now
-		}
-	}
 }

@@ -96,6 +96,8 @@ func outcomeOf(err error) Outcome {
 		return OutcomeCanceled
 	case errors.Is(err, errStreamClosed):
 		return OutcomeClosed
+	case errors.Is(err, errStreamDropped):
+		return OutcomeDropped
 	case errors.Is(err, errStalled):
 		return OutcomeStalled
 	}

@@ -129,6 +129,7 @@ func TestOutcomes(t *testing.T) {
 		OutcomeCanceled:     {ended(nil), ended(errors.New("boom")), ended(&Error{Code: CodeNumerics, Err: errors.New("boom")}), NewError(CodeInternal, context.Canceled)},
 		OutcomeDeadline:     {contextError(late)},
 		OutcomeClosed:       {errStreamClosed},
+		OutcomeDropped:      {errStreamDropped},
 		OutcomeStalled:      {&Error{Code: CodeClosed, Err: fmt.Errorf("%w: x", errStalled)}},
 		OutcomeInvalid:      {invalid("tokens", "x"), &Error{Code: CodeContextLength, Err: &ContextLengthError{}}, &Error{Code: CodeUnsupported, Err: errors.New("x")}},
 		OutcomeOverloaded:   {&Error{Code: CodeOverloaded, Err: &OverloadedError{}}},
