@@ -26,7 +26,7 @@ var errStreamDropped = &Error{Code: CodeClosed, Err: errors.New("nobody has the 
 // out of the next steps. The stream ends with its context: from that moment Recv
 // returns the context's error at once, wherever the computation stands. A stream
 // that nobody references any more ends, too, when the garbage collector finds
-// out; Close does it at once.
+// out; Close does it at once. It must not be copied.
 type Stream struct{ s *stream }
 
 // stream is what a [Stream] and its writer share. The writer and the context's
