@@ -144,10 +144,9 @@ func (l *listener) call(ob *observation) (ok bool) {
 			l.drop()
 		}
 	}()
-	switch {
-	case ob.request != nil:
+	if ob.request != nil {
 		ob.request(&l.observer)
-	case l.observer.Step != nil:
+	} else {
 		l.observer.Step(ob.step)
 	}
 	return true
@@ -291,8 +290,13 @@ func (e *engine) tellStep(now time.Time, err error) {
 		return
 	}
 	decoding := len(e.step) - e.prefills
-	e.tell(observation{step: StepEnded{
+	ob := observation{step: StepEnded{
 		Number: e.counts.steps.Load(), Began: e.began, Duration: now.Sub(e.began),
 		Decoding: decoding, Prefilling: e.prefills, PrefillTokens: e.batch.Len() - decoding, Err: err,
-	}})
+	}}
+	for _, l := range e.listeners {
+		if l.observer.Step != nil { // nobody else is to be woken for each step
+			l.tell(ob)
+		}
+	}
 }

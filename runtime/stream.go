@@ -84,36 +84,42 @@ func contextError(ctx context.Context) error {
 
 // Recv waits for the next event. It returns io.EOF after the finish event, or
 // the [*Error] that ended the stream.
-func (s *Stream) Recv() (Event, error) {
-	defer goruntime.KeepAlive(s) // while a call waits, somebody has the stream
-	return s.s.recv()
+func (s *Stream) Recv() (ev Event, err error) {
+	err = s.s.recv(&ev)
+	goruntime.KeepAlive(s) // while a call waits, somebody has the stream
+	return ev, err
 }
 
-func (s *stream) recv() (Event, error) {
+func (s *stream) recv(ev *Event) error {
 	var beat <-chan time.Time
 	for {
 		s.mu.Lock()
 		if s.n > 0 {
-			ev := s.pop()
+			s.pop(ev)
 			enough := s.took()
 			s.mu.Unlock()
 			if enough {
 				s.notify()
 			}
-			return ev, nil
+			return nil
 		}
 		err := s.err
 		s.mu.Unlock()
 		if err != nil {
-			return Event{}, err
+			return err
 		}
-		if beat == nil && s.heartbeat > 0 {
+		if s.heartbeat == 0 {
+			<-s.ready
+			continue
+		}
+		if beat == nil {
 			beat = s.nextBeat()
 		}
 		select {
 		case <-s.ready:
 		case <-beat:
-			return Event{Kind: EventHeartbeat}, nil
+			ev.Kind = EventHeartbeat
+			return nil
 		}
 	}
 }
@@ -133,14 +139,15 @@ func (s *stream) nextBeat() <-chan time.Time {
 // io.EOF, or the error that ended the stream, once nothing is left; n may be 0
 // with a nil error when nothing is ready yet. It gives no heartbeats.
 func (s *Stream) Drain(dst []Event) (n int, err error) {
-	defer goruntime.KeepAlive(s)
-	return s.s.drain(dst)
+	n, err = s.s.drain(dst)
+	goruntime.KeepAlive(s)
+	return n, err
 }
 
 func (s *stream) drain(dst []Event) (n int, err error) {
 	s.mu.Lock()
 	for n < len(dst) && s.n > 0 {
-		dst[n] = s.pop()
+		s.pop(&dst[n])
 		n++
 	}
 	if n == 0 && s.n == 0 {
@@ -219,12 +226,11 @@ func (s *stream) wake() {
 	}
 }
 
-func (s *stream) pop() Event {
-	ev := s.ring[s.head]
+func (s *stream) pop(ev *Event) {
+	*ev = s.ring[s.head]
 	s.ring[s.head] = Event{}
 	s.head = (s.head + 1) % len(s.ring)
 	s.n--
-	return ev
 }
 
 // took reports, after the reader took something, whether the writer is to be
