@@ -12,7 +12,7 @@ func TestDroppedStreams(t *testing.T) {
 	m := checked(t, WithMaxSequences(2))
 	idle := m.Stats().BudgetUsed
 	for i := range 6 { // the last ones wait
-		s, err := m.Start(context.Background(), Request{Prompt: "hello", IgnoreEOS: true}) //nolint:usetesting // one that never ends
+		s, err := m.Start(context.Background(), Request{Prompt: "hello", IgnoreEOS: true}) // one that never ends
 		if err != nil {
 			t.Fatal(err)
 		}
