@@ -222,6 +222,16 @@ func (stuck) Start(ctx context.Context, _ runtime.Request) (*runtime.Stream, err
 	return s, nil
 }
 
+// stuckBeating is stuck but for heartbeats.
+type stuckBeating struct{ runtime.Generator }
+
+func (stuckBeating) Start(ctx context.Context, _ runtime.Request) (*runtime.Stream, error) {
+	s, w := runtime.NewStream(ctx, 2, nil)
+	w.TrySend(runtime.Event{Kind: runtime.EventHeartbeat})
+	w.TrySend(runtime.Event{Kind: runtime.EventHeartbeat})
+	return s, nil
+}
+
 func TestHealth(t *testing.T) {
 	closed := runtimetest.New()
 	closed.Close()
@@ -240,6 +250,7 @@ func TestHealth(t *testing.T) {
 		{"probed and closed", opaque{closed}, 503},
 		{"probed and panicking", broken{fake(t)}, 503},
 		{"probed and stuck", stuck{fake(t)}, 503},
+		{"probed, stuck and beating", stuckBeating{fake(t)}, 503},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			e := engine(New(tc.gen, WithReadyTimeout(200*time.Millisecond)))

@@ -41,7 +41,7 @@ func (r *reply) appendHead(b []byte, object string) []byte {
 
 // appendEvent turns an event into the frames of the stream that tell it.
 func (r *reply) appendEvent(b []byte, ev *runtime.Event) []byte {
-	if ev.Kind == runtime.EventProgress {
+	if ev.Kind == runtime.EventProgress || ev.Kind == runtime.EventHeartbeat {
 		return b
 	}
 	if r.surface.chat && !r.greeted {

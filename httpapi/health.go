@@ -89,8 +89,11 @@ func (m *model) ask(ctx context.Context) (err error) {
 		return err
 	}
 	defer s.Close()
-	_, err = s.Recv() // a place in the queue is enough
-	return err
+	for { // a place in the queue is enough
+		if ev, err := s.Recv(); err != nil || ev.Kind != runtime.EventHeartbeat {
+			return err
+		}
+	}
 }
 
 func (a *API) healthz(c *gin.Context) { sendJSON(c, http.StatusOK, []byte(`{"status":"ok"}`)) }

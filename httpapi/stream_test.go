@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -129,6 +130,35 @@ func (r ready) Start(ctx context.Context, req runtime.Request) (*runtime.Stream,
 	}
 	w.Finish(nil)
 	return s, nil
+}
+
+// beating is a generator that passes heartbeats of its own on, one before each event.
+type beating struct{ *runtimetest.Fake }
+
+func (b beating) Start(ctx context.Context, req runtime.Request) (*runtime.Stream, error) {
+	s, w := runtime.NewStream(ctx, 1024, nil)
+	for ev, err := range runtime.All(ctx, b.Fake, req) {
+		if err != nil {
+			return nil, err
+		}
+		w.TrySend(runtime.Event{Kind: runtime.EventHeartbeat})
+		w.TrySend(ev)
+	}
+	w.Finish(nil)
+	return s, nil
+}
+
+// TestHeartbeatsAreNotSent: clients see what they see without them.
+func TestHeartbeatsAreNotSent(t *testing.T) {
+	f := fake(t, says("hello"))
+	for _, fields := range []string{"", `"logprobs":true,"top_logprobs":2`, `"stream":true`, `"stream":true,"logprobs":true`} {
+		want := do(engine(New(ready{f})), "POST", chatPath, ask(fields))
+		got := do(engine(New(beating{f})), "POST", chatPath, ask(fields))
+		id := regexp.MustCompile(`"id":"[^"]*","object":"([^"]*)","created":\d+`)
+		if a, b := id.ReplaceAllString(want.Body.String(), ""), id.ReplaceAllString(got.Body.String(), ""); a != b || want.Code != got.Code || !strings.Contains(a, "choices") {
+			t.Errorf("%s:\n%s\nwant\n%s", fields, b, a)
+		}
+	}
 }
 
 func TestConcurrentStreams(t *testing.T) {

@@ -4,6 +4,7 @@ package runtime_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/dunlin-go/dunlin/internal/testmodel"
 	"github.com/dunlin-go/dunlin/runtime"
@@ -26,18 +27,35 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 	t.Run("tiny", func(t *testing.T) {
 		m := tiny(t, testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q8_0, Seed: 3, ContextLength: 2048})
 		for name, req := range requests {
-			t.Run(name, func(t *testing.T) { decodeAllocs(t, m, req, 300) })
+			t.Run(name, func(t *testing.T) { decodeAllocs(t, m, req, 300, 0) })
+		}
+	})
+	t.Run("heartbeat", func(t *testing.T) { // which is far away, but the timer is wound up for each event
+		m := tiny(
+			t, testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q8_0, Seed: 3, ContextLength: 2048}, runtime.WithHeartbeat(50*time.Millisecond),
+		)
+		decodeAllocs(t, m, runtime.Request{}, 300, 30) // a reader that waits for two things is more to the Go runtime, too
+	})
+	t.Run("observed", func(t *testing.T) {
+		steps := 0
+		m := tiny(
+			t, testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q8_0, Seed: 3, ContextLength: 2048},
+			runtime.WithObserver(runtime.Observer{Step: func(runtime.StepEnded) { steps++ }}),
+		)
+		decodeAllocs(t, m, runtime.Request{}, 300, 30) // one more goroutine waits, now on one thread, now on another
+		if m.Close(); steps < 300 {
+			t.Errorf("told of %d steps", steps)
 		}
 	})
 	t.Run("real", func(t *testing.T) {
 		m := realModel(t, runtime.WithContextLength(512))
 		for name, req := range requests {
-			t.Run(name, func(t *testing.T) { decodeAllocs(t, m, req, 60) })
+			t.Run(name, func(t *testing.T) { decodeAllocs(t, m, req, 60, 0) })
 		}
 	})
 }
 
-func decodeAllocs(t *testing.T, m *runtime.Model, req runtime.Request, tokens int) {
+func decodeAllocs(t *testing.T, m *runtime.Model, req runtime.Request, tokens, allowed int) {
 	// The Go runtime allocates now and then itself, for a goroutine that waits, a
 	// timer or a thread: not in each of three attempts.
 	const attempts = 3
@@ -63,7 +81,7 @@ func decodeAllocs(t *testing.T, m *runtime.Model, req runtime.Request, tokens in
 				next()
 			}
 		})
-		if n == 0 {
+		if n <= float64(allowed) {
 			return
 		}
 	}

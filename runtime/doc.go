@@ -17,7 +17,8 @@
 //		MaxTokens: 64,
 //	})
 //
-// A model serves any number of goroutines at once; their steps are batched.
+// A model serves any number of goroutines at once; their steps are batched. Its
+// [Model.Stats] are what to watch of it, and an [Observer] follows each request.
 //
 // # Caveats
 //

@@ -7,7 +7,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
@@ -44,7 +43,8 @@ type engine struct {
 	handle  *pool.Handle
 
 	contextLength, maxSequences, maxQueue, streamBuffer int
-	stallLimit, prefixIdle                              time.Duration
+	water                                               water
+	stallLimit, prefixIdle, heartbeat                   time.Duration
 	weight                                              float64 // of a sequence beside those of other models
 	privatePrefixes                                     bool
 
@@ -54,7 +54,9 @@ type engine struct {
 	free     int         // places for more than those: none while anybody waits
 	inFlight []*sequence // in the step that runs now
 	turnover turnover
-	broken   error // why the model takes no more requests
+	rates    rates
+	requests uint64 // that were queued so far
+	broken   error  // why the model takes no more requests
 	closing  bool
 
 	stop context.CancelFunc // ends the step, or the wait for its turn, on closing
@@ -71,14 +73,16 @@ type engine struct {
 	logits   []float32
 	forward  func() error // runs the model on batch and chooses the next tokens
 	choose   func(i int)  // for the step's sequence i
+	gathered time.Time    // when gather was called
 	began    time.Time    // when forward did
 	pace     pace
 	idle     idleness
+	lost     bool   // the scheduler's state is damaged, and the loop is to end
 	check    func() // for tests: looks at the state after a step
 
-	counts struct {
-		running, pages, kept, preempted, steps, prompt, cached, completion atomic.Int64
-	}
+	listeners   []*listener
+	preemptions int64 // that were noticed
+	counts      meters
 }
 
 // How long a step is meant to take. Whoever is decoding waits that long for the
@@ -94,7 +98,8 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 	e := &engine{
 		model: model, tok: tok, limits: limits, handle: handle,
 		contextLength: o.contextLength, maxSequences: o.maxSequences, free: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer,
-		stallLimit: o.stallLimit, prefixIdle: o.prefixIdle, privatePrefixes: o.privatePrefixes, weight: o.weight, live: map[*sequence]struct{}{},
+		water: waterOf(o.streamBuffer, o.highWater), heartbeat: o.heartbeat, stallLimit: o.stallLimit, prefixIdle: o.prefixIdle,
+		privatePrefixes: o.privatePrefixes, weight: o.weight, live: map[*sequence]struct{}{},
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	if err := lease.ReserveItems(budget.Scratch, uint64(limits.Logits), uint64(cfg.Vocabulary)*4); err != nil {
@@ -131,6 +136,9 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 		if s := e.step[i]; s.score == nil && s.Rows > 0 {
 			s.choose(e.row(s.firstRow))
 		}
+	}
+	for _, o := range o.observers {
+		e.listeners = append(e.listeners, listen(o, &e.counts.observersDropped))
 	}
 	e.exec = exec.Default().NewClient()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -191,9 +199,9 @@ func (e *engine) refusal() error {
 var errModelClosed = &Error{Code: CodeClosed, Err: errors.New("the model was closed")}
 
 // submit queues a sequence whose prompt is set and makes its stream.
-func (e *engine) submit(ctx context.Context, s *sequence) error {
+func (e *engine) submit(ctx context.Context, s *sequence) (*Stream, error) {
 	if ctx.Err() != nil {
-		return contextError(ctx)
+		return nil, contextError(ctx)
 	}
 	s.Owner, s.Tokens, s.Limit = s, s.prompt, len(s.prompt)
 	if s.score == nil {
@@ -205,21 +213,31 @@ func (e *engine) submit(ctx context.Context, s *sequence) error {
 	}
 	s.Salt = cacheSalt(s.Tenant, s.Salt, e.privatePrefixes)
 	if err := s.lease.Reserve(budget.Request, requestBytes(e.cache, e.streamBuffer, s.Limit, s.topLogprobs > 0)); err != nil {
-		return NewError(CodeResourceExhausted, err)
+		return nil, NewError(CodeResourceExhausted, err)
+	}
+	if e.observed() {
+		s.ctx = ctx
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.refusal(); err != nil {
-		return err
+		return nil, err
 	}
 	// The loop moves requests to free places only between steps.
 	if n := e.waiting + len(e.arrivals); n >= e.maxQueue+e.free {
-		return &Error{Code: CodeOverloaded, Err: &OverloadedError{Waiting: n, RetryAfter: e.turnover.hint(n)}}
+		return nil, &Error{Code: CodeOverloaded, Err: &OverloadedError{Waiting: n, RetryAfter: e.turnover.hint(n)}}
 	}
-	s.stream, s.writer = NewStream(ctx, e.streamBuffer, e.poke)
+	stream, w := NewStream(ctx, e.streamBuffer, e.poke)
+	s.writer = w
+	if s.score == nil {
+		w.s.heartbeat = e.heartbeat
+	}
+	e.requests++
+	s.id = e.requests
+	e.counts.queued.Add(1)
 	e.arrivals = append(e.arrivals, s)
 	e.signal()
-	return nil
+	return stream, nil
 }
 
 func (e *engine) signal() {
@@ -270,8 +288,12 @@ func (e *engine) loop(ctx context.Context) {
 	defer e.exec.Close()
 	for e.turn(ctx) {
 	}
-	e.failAll(errModelClosed)
+	e.failAll(e.ready()) // why none can come any more
 	e.count()
+	e.counts.running.Store(0) // what a damaged scheduler still has doesn't run
+	for _, l := range e.listeners {
+		l.end()
+	}
 }
 
 // turn does one round of the loop; false ends it. Whatever panics outside of
@@ -284,11 +306,13 @@ func (e *engine) turn(ctx context.Context) (goOn bool) {
 			goOn = true
 		}
 	}()
-	if !e.gather(time.Now()) {
+	if e.lost || !e.gather() {
 		return false
 	}
 	e.count()
-	if !e.plan() {
+	goOn = e.plan()
+	e.notice()
+	if !goOn {
 		e.exec.Idle()
 		e.forget()
 		e.sleep()
@@ -306,19 +330,17 @@ func (e *engine) turn(ctx context.Context) (goOn bool) {
 // that nobody reads has held up the queue for too long, or memory has been idle
 // for long.
 func (e *engine) sleep() {
-	limit := e.stallLimit
+	now := time.Now()
 	quiet := len(e.live) == 0
-	switch {
-	case quiet:
-		limit = e.idle.next(e.prefixIdle)
-	case e.sched.Waiting() == 0:
-		limit = 0
+	left, ok := e.untilStalled(now)
+	if quiet {
+		left, ok = e.idle.next(now, e.prefixIdle)
 	}
-	if limit == 0 {
+	if !ok {
 		<-e.wake
 		return
 	}
-	t := time.NewTimer(limit)
+	t := time.NewTimer(left)
 	defer t.Stop()
 	select {
 	case <-e.wake:
@@ -332,22 +354,9 @@ func (e *engine) sleep() {
 // owner is the request whose sequence the scheduler means.
 func owner(s *sched.Sequence) *sequence { return s.Owner.(*sequence) }
 
-// endStalled ends the streams that nobody has read for stallLimit while other
-// requests wait for their place.
-func (e *engine) endStalled(now time.Time) {
-	if e.sched.Waiting() == 0 {
-		return
-	}
-	for _, r := range e.sched.Running() {
-		if s := owner(r); !s.stalled.IsZero() && now.Sub(s.stalled) >= e.stallLimit {
-			s.writer.Finish(&Error{Code: CodeClosed, Err: fmt.Errorf("nobody read the stream for %v while other requests waited", e.stallLimit)})
-		}
-	}
-}
-
 // gather takes in what has arrived, drops what has ended and admits what there
 // is room for. It returns false when the engine is being closed.
-func (e *engine) gather(now time.Time) bool {
+func (e *engine) gather() bool {
 	e.mu.Lock()
 	if e.closing {
 		e.mu.Unlock()
@@ -356,20 +365,22 @@ func (e *engine) gather(now time.Time) bool {
 	e.arrived, e.arrivals = e.arrivals, e.arrived[:0]
 	e.waiting += len(e.arrived)
 	e.mu.Unlock()
+	now := time.Now() // no earlier than any of them
+	e.gathered = now
 	for _, s := range e.arrived {
 		e.live[s] = struct{}{}
+		e.tellQueued(s)
 		if err := e.sched.Add(&s.Sequence); err != nil {
 			s.writer.Finish(NewError(CodeResourceExhausted, err))
-			e.retire(s)
+			e.retire(s, now)
 		}
 	}
 	clear(e.arrived)
-	e.endStalled(now)
 	ran := len(e.sched.Running())
 	e.sched.Drop(func(r *sched.Sequence) bool {
 		ended := owner(r).writer.Ended()
 		if ended {
-			e.retire(owner(r))
+			e.retire(owner(r), now)
 		}
 		return ended
 	})
@@ -377,32 +388,41 @@ func (e *engine) gather(now time.Time) bool {
 	e.look(now)
 	e.sched.Admit()
 	e.look(now) // at those that have a place again, too
+	e.endStalled(now)
 	e.mu.Lock()
 	running := len(e.sched.Running())
 	if e.waiting, e.free = e.sched.Waiting(), 0; e.waiting == 0 {
 		e.free = e.maxSequences - running
 	}
 	e.turnover.add(ended, e.waiting+running > 0, now)
+	e.rates.add(e.totals(now))
 	e.mu.Unlock()
 	return true
 }
 
 // retire gives back what a sequence holds besides its pages, when its stream
 // has ended.
-func (e *engine) retire(s *sequence) {
+func (e *engine) retire(s *sequence, now time.Time) {
 	delete(e.live, s)
 	s.lease.Close()
+	outcome, err := s.outcome()
+	e.counts.ended[outcome].Add(1)
+	e.tellEnded(s, now, outcome, err)
 }
 
 // run computes the planned step and hands out its results.
 func (e *engine) run(ctx context.Context) {
 	e.setInFlight(e.step)
+	e.began = time.Time{}
 	err := e.compute.Step(ctx, e.exec, e.forward)
 	now := time.Now()
 	e.setInFlight(nil)
 	if err != nil {
 		err = stepError(err)
+	} else {
+		e.counts.steps.Add(1)
 	}
+	e.tellStep(now, err)
 	fault := errors.Is(err, pool.ErrFault)
 	if changed := e.handle.Check(); changed != nil {
 		if fault {
@@ -421,11 +441,11 @@ func (e *engine) run(ctx context.Context) {
 		e.failStep(&Error{Code: CodeInternal, Err: fmt.Errorf("internal error in a step: %w", err)})
 		return
 	}
-	e.counts.steps.Add(1)
 	e.pace.add(e.batch.Len(), e.prefills > 0, now.Sub(e.began))
 	for _, s := range e.step {
 		if s.firstStep.IsZero() {
 			s.firstStep = e.began
+			e.counts.queueTime.add(s.firstStep.Sub(s.started))
 		}
 		e.deliver(s, now)
 	}
@@ -460,8 +480,8 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 	if prompt > 0 {
 		e.counts.prompt.Add(int64(prompt))
 		// Progress is news only for a reader who keeps up, and never takes the
-		// room that the answer needs.
-		if s.Done < len(s.prompt) && s.writer.Room(0) > e.streamBuffer/2 {
+		// room that the answer needs or holds it up.
+		if n := s.writer.unread(); s.Done < len(s.prompt) && s.generated == 0 && n < e.streamBuffer-e.streamBuffer/2 && n+1 < e.water.high {
 			s.writer.TrySend(Event{Kind: EventProgress, Progress: Progress{Stage: StagePrefill, Done: s.Done, Total: len(s.prompt)}})
 		}
 	}
@@ -477,7 +497,7 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 		} else {
 			ended, err = s.accept(e.tok, now)
 			if err == nil {
-				e.counts.completion.Add(1)
+				e.countToken(s)
 				e.sched.Append(&s.Sequence, s.chosen.Token)
 			}
 		}
@@ -485,68 +505,5 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 			s.writer.Finish(err)
 			return
 		}
-	}
-}
-
-// fail makes the model refuse everything from here on.
-func (e *engine) fail(err error) {
-	err = &Error{Code: CodeModelChanged, Err: err}
-	e.mu.Lock()
-	e.broken = err
-	e.mu.Unlock()
-	e.failAll(err)
-}
-
-// failStep ends the sequences of the step that was run.
-func (e *engine) failStep(err error) {
-	for _, s := range e.step {
-		s.writer.Finish(err)
-	}
-}
-
-// failAll ends every sequence there is. Where the scheduler's own state is to
-// blame for that, nothing can run any more.
-func (e *engine) failAll(err error) {
-	e.mu.Lock()
-	for _, s := range append(e.arrivals, e.arrived...) { // which may not be with the scheduler yet
-		if s != nil {
-			e.live[s] = struct{}{}
-		}
-	}
-	e.arrivals, e.arrived, e.inFlight, e.waiting, e.free = nil, nil, nil, 0, e.maxSequences
-	e.mu.Unlock()
-	for s := range e.live {
-		s.writer.Finish(err)
-	}
-	all := func(*sched.Sequence) bool { return true }
-	if err := guarded(CodeInternal, func() error { e.sched.Drop(all); return nil }); err != nil {
-		e.mu.Lock()
-		e.broken = err
-		e.mu.Unlock()
-	}
-	for s := range e.live {
-		e.retire(s)
-	}
-}
-
-// count publishes the loop's figures.
-func (e *engine) count() {
-	e.counts.running.Store(int64(len(e.sched.Running())))
-	e.counts.pages.Store(int64(e.cache.Used()))
-	e.counts.kept.Store(int64(e.cache.Kept()))
-	e.counts.preempted.Store(e.sched.Preemptions())
-	e.counts.cached.Store(e.sched.Cached())
-}
-
-func (e *engine) stats() Stats {
-	e.mu.Lock()
-	waiting := e.waiting + len(e.arrivals)
-	e.mu.Unlock()
-	pages := e.counts.pages.Load()
-	return Stats{
-		Running: int(e.counts.running.Load()), Waiting: waiting, Steps: e.counts.steps.Load(),
-		PromptTokens: e.counts.prompt.Load(), CachedTokens: e.counts.cached.Load(), CompletionTokens: e.counts.completion.Load(),
-		Preemptions: e.counts.preempted.Load(),
-		KVPages:     e.cache.Pages(), KVPagesUsed: int(pages), KVPagesCached: int(e.counts.kept.Load()), KVBytes: pages * e.cache.PageBytes(),
 	}
 }

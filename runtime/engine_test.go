@@ -58,7 +58,11 @@ func everyCallEnds(t *testing.T, data []byte, arena int64) {
 	if testing.Short() {
 		callers = 1_000
 	}
-	m := checkedOf(t, data, WithKVCacheBytes(arena), WithMaxSequences(12), WithQueue(200), WithStallLimit(20*time.Millisecond), WithTenantWeight("a", 2))
+	l := newLedger(t)
+	m := checkedOf(
+		t, data, WithKVCacheBytes(arena), WithMaxSequences(12), WithQueue(200), WithStallLimit(20*time.Millisecond), WithTenantWeight("a", 2),
+		WithObserver(l.observer()),
+	)
 	idle := m.Stats().BudgetUsed
 	var mu sync.Mutex
 	ends := map[string]int{}
@@ -134,6 +138,16 @@ func everyCallEnds(t *testing.T, data []byte, arena int64) {
 	if s := m.Stats(); s.Preemptions == 0 || s.CachedTokens == 0 {
 		t.Errorf("%+v", s)
 	}
+	m.Close()
+	s := m.Stats()
+	l.check(s)
+	for o, least := range map[Outcome]int{
+		OutcomeLength: ends["answered"], OutcomeOverloaded: ends["refused"], OutcomeCanceled: 1, OutcomeDeadline: 1, OutcomeClosed: 1,
+	} {
+		if s.Ended[o] < int64(least) {
+			t.Errorf("%d ended as %v, want %d at least", s.Ended[o], o, least)
+		}
+	}
 }
 
 // typed is the code of an error, which must have one other than internal.
@@ -191,7 +205,7 @@ func TestSlowReaderKeepsNoPages(t *testing.T) {
 }
 
 // TestIdleGivesBack waits, on a clock of the test's own, until a model that has
-// nothing to do has given back its memory, in two stages.
+// nothing to do has given back its memory, in two stages, whatever wakes it.
 func TestIdleGivesBack(t *testing.T) {
 	shape := kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 64}
 	synctest.Test(t, func(t *testing.T) {
@@ -200,15 +214,21 @@ func TestIdleGivesBack(t *testing.T) {
 		s.Grow(100)
 		s.Publish(make([]int32, 100))
 		s.Release()
-		time.AfterFunc(time.Hour, e.signal)
+		wakes := []time.Duration{time.Second, 30 * time.Second, 59 * time.Second, time.Hour}
+		for _, d := range wakes {
+			time.AfterFunc(d, e.signal)
+		}
 		begin := time.Now()
 		for _, want := range []struct {
 			at              time.Duration
 			committed, kept int
 		}{
+			{wakes[0], 4, 3},
 			{trimAfter, 3, 3},
-			{trimAfter + time.Minute, 0, 0},
-			{time.Hour, 0, 0}, // until there is something to do
+			{wakes[1], 3, 3},
+			{wakes[2], 3, 3},
+			{time.Minute, 0, 0},
+			{wakes[3], 0, 0}, // until there is something to do
 		} {
 			e.sleep()
 			if at := time.Since(begin); at != want.at || e.cache.Committed() != want.committed || e.cache.Kept() != want.kept {
@@ -231,7 +251,7 @@ func testEngine(t *testing.T, shape kvcache.Shape, pages int) *engine {
 	t.Cleanup(func() { cache.Close() })
 	return &engine{
 		cache: cache, sched: sched.New(cache, 4, nil), live: map[*sequence]struct{}{}, prefixIdle: o.prefixIdle, stallLimit: o.stallLimit,
-		wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), streamBuffer: o.streamBuffer, water: waterOf(o.streamBuffer, o.highWater),
 	}
 }
 
@@ -268,6 +288,43 @@ func TestFaultOfTheLoop(t *testing.T) {
 		t.Errorf("afterwards: %v", err)
 	}
 	WaitFor(t, "the pages", func() bool { return m.Stats().KVPagesUsed == 0 })
+}
+
+// TestBrokenScheduler: where the scheduler's own state is damaged, so that not
+// even dropping what it has works, all calls end, the loop too, and the model
+// refuses what comes.
+func TestBrokenScheduler(t *testing.T) {
+	m := checked(t, WithMaxSequences(2), WithQueue(1000))
+	e := m.engine
+	e.check = func() {
+		if running := e.sched.Running(); len(running) > 0 {
+			running[0] = &sched.Sequence{}
+		}
+	}
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			_, err := Generate(t.Context(), m, Request{Prompt: "hello", MaxTokens: 3, IgnoreEOS: true})
+			if err == nil || CodeOf(err) != CodeInternal {
+				t.Errorf("it ended with %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	WaitFor(t, "the loop to end", func() bool {
+		select {
+		case <-e.done:
+			return true
+		default:
+			return false
+		}
+	})
+	if err := m.Ready(t.Context()); err == nil || CodeOf(err) != CodeInternal {
+		t.Errorf("and the model is ready: %v", err)
+	}
+	if s := m.Stats(); s.Running != 0 || s.Waiting != 0 || s.Queued+s.Ended[OutcomeInternal] < 100 {
+		t.Errorf("%+v", s)
+	}
 }
 
 func TestTurnover(t *testing.T) {
@@ -322,11 +379,12 @@ func TestQueueIsBoundedAtEachTurn(t *testing.T) {
 			e.free, e.maxSequences, e.maxQueue, e.contextLength, e.streamBuffer = places, places, queue, pages*kvcache.PageTokens, 4
 			b := budget.New(1 << 20)
 			submit := func() error {
-				return e.submit(t.Context(), &sequence{prompt: make([]int32, tt.prompt), lease: b.Lease()})
+				_, err := e.submit(t.Context(), &sequence{prompt: make([]int32, tt.prompt), lease: b.Lease()})
+				return err
 			}
 			for i := range tt.run + queue {
 				if i%2 == 1 || tt.name == "pages" {
-					e.gather(time.Now())
+					e.gather()
 				}
 				if err := submit(); err != nil {
 					t.Errorf("request %d: %v", i, err)
@@ -336,7 +394,7 @@ func TestQueueIsBoundedAtEachTurn(t *testing.T) {
 				if err := submit(); !errors.Is(err, ErrOverloaded) {
 					t.Errorf("beyond %d that can run and a queue of %d: %v", tt.run, queue, err)
 				}
-				e.gather(time.Now())
+				e.gather()
 			}
 			if e.waiting != queue || len(e.sched.Running()) != tt.run {
 				t.Errorf("%d wait, %d run", e.waiting, len(e.sched.Running()))

@@ -9,11 +9,13 @@ import (
 type EventKind uint8
 
 // The kinds of events, in the order in which a stream has them: any number of
-// progress reports, then tokens, then one finish.
+// progress reports, then tokens, then one finish. Heartbeats may come between any
+// two, where they were asked for.
 const (
-	EventProgress EventKind = iota + 1 // Progress is set
-	EventToken                         // Token, Text and, where asked for, the logprobs are set
-	EventFinish                        // Text (what was held back), Finish, Usage and Timing are set
+	EventProgress  EventKind = iota + 1 // Progress is set
+	EventToken                          // Token, Text and, where asked for, the logprobs are set
+	EventFinish                         // Text (what was held back), Finish, Usage and Timing are set
+	EventHeartbeat                      // nothing happened; see [WithHeartbeat]
 )
 
 // Event is one thing that happened to a request.

@@ -114,6 +114,34 @@ func ExampleLoadBytes() {
 	// length 8
 }
 
+// An observer follows requests and steps; what it has no function for costs nothing.
+func ExampleWithObserver() {
+	ctx := context.Background()
+	told := make(chan string, 16)
+	m, err := runtime.LoadBytes(ctx, testmodel.Llama(testmodel.Config{}), runtime.WithObserver(runtime.Observer{
+		Queued: func(ev runtime.RequestQueued) {
+			told <- fmt.Sprintf("request %d has %d tokens", ev.ID, ev.PromptTokens)
+		},
+		Ended: func(ev runtime.RequestEnded) {
+			told <- fmt.Sprintf("request %d ended (%v) after %d tokens", ev.ID, ev.Outcome, ev.Usage.CompletionTokens)
+		},
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = runtime.Generate(ctx, m, runtime.Request{Tokens: []int32{10, 20, 30}, MaxTokens: 8, IgnoreEOS: true})
+	if err := errors.Join(err, m.Close()); err != nil { // Close waits until the observer has heard all
+		log.Fatal(err)
+	}
+	close(told)
+	for line := range told {
+		fmt.Println(line)
+	}
+	// Output:
+	// request 1 has 3 tokens
+	// request 1 ended (length) after 8 tokens
+}
+
 // Every error has a code to branch on, and what it wraps can be found.
 func ExampleCodeOf() {
 	gen := runtimetest.New(runtimetest.WithContextLength(8))

@@ -113,25 +113,3 @@ type Scorer interface {
 	// a time, so that memory grows with the tokens alone.
 	Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*Score, error)
 }
-
-// Stats are a generator's figures at one moment.
-type Stats struct {
-	Running int   // sequences that take part in steps
-	Waiting int   // requests in the queue
-	Steps   int64 // forward passes so far
-
-	PromptTokens     int64 // prompt tokens computed so far
-	CachedTokens     int64 // prompt tokens that came from the cache of prefixes instead
-	CompletionTokens int64 // tokens generated so far
-
-	Preemptions int64 // how often a sequence gave up its pages for another and was computed anew
-
-	KVPages, KVPagesUsed int   // pages of the KV cache, and those that sequences hold; where layers have windows, 32 tokens take several
-	KVPagesCached        int   // pages that are kept only for prompts that begin like earlier ones
-	KVBytes              int64 // bytes of the pages that sequences hold
-	BudgetLimit          int64 // bytes that may be reserved
-	BudgetUsed           int64 // bytes that are reserved
-}
-
-// StatsReader is the capability to report figures.
-type StatsReader interface{ Stats() Stats }

@@ -6,22 +6,31 @@ import (
 	"github.com/dunlin-go/dunlin/internal/kvcache"
 )
 
-// idleness is how much an engine that has nothing to do has given back: first
-// the memory of free pages, much later the prefixes too.
-type idleness struct{ stage int }
+// idleness is since when an engine has nothing to do, zero before it was asked,
+// and how much it has given back: first the memory of free pages, much later the
+// prefixes too.
+type idleness struct {
+	since time.Time
+	stage int
+}
 
 // trimAfter is how long free pages keep their memory for the next request.
 const trimAfter = 2 * time.Second
 
-// next is how long to wait for the next stage, 0 if there is none.
-func (i idleness) next(prefixes time.Duration) time.Duration {
+// next is how long it takes to the next stage, false if there is none.
+func (i *idleness) next(now time.Time, prefixes time.Duration) (left time.Duration, ok bool) {
+	if i.since.IsZero() {
+		i.since = now
+	}
 	switch i.stage {
 	case 0:
-		return trimAfter
+		left = min(trimAfter, prefixes)
 	case 1:
-		return prefixes
+		left = prefixes
+	default:
+		return 0, false
 	}
-	return 0
+	return left - now.Sub(i.since), true
 }
 
 // giveBack does what a stage is for.

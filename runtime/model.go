@@ -111,6 +111,14 @@ func (m *Model) Ready(context.Context) error { return m.engine.ready() }
 // Start implements [Generator]. The prompt is tokenized on the caller's
 // goroutine, so a context that ends stops that too.
 func (m *Model) Start(ctx context.Context, req Request) (*Stream, error) {
+	s, err := m.start(ctx, req)
+	if err != nil {
+		return nil, m.engine.refused(err)
+	}
+	return s, nil
+}
+
+func (m *Model) start(ctx context.Context, req Request) (*Stream, error) {
 	start := time.Now()
 	if err := needContext(ctx); err != nil {
 		return nil, err
@@ -129,19 +137,19 @@ func (m *Model) Start(ctx context.Context, req Request) (*Stream, error) {
 		lease:    m.budget.Lease(),
 		Sequence: sched.Sequence{Tenant: strings.Clone(req.Tenant), Priority: req.Priority, Salt: req.CacheSalt},
 	}
+	var stream *Stream
 	err := NewError(CodeResourceExhausted, s.lease.Reserve(budget.Request, cfg.Bytes(m.info.Vocabulary)))
 	if err == nil {
 		s.prompt, err = m.prompt(ctx, &req, s.lease)
 	}
 	if err == nil {
 		s.decoder = m.tok.StreamAfter(s.prompt, tokenizer.DecodeOptions{})
-		err = m.engine.submit(ctx, s)
+		stream, err = m.engine.submit(ctx, s)
 	}
 	if err != nil {
 		s.lease.Close()
-		return nil, err
 	}
-	return s.stream, nil
+	return stream, err
 }
 
 func (m *Model) samplerConfig(req *Request) sampler.Config {
@@ -209,6 +217,20 @@ const maxScoreTop = 1000
 
 // Score implements [Scorer].
 func (m *Model) Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*Score, error) {
+	run := &scoreRun{top: opt.Top}
+	s, err := m.startScore(ctx, tokens, opt, run)
+	if err != nil {
+		return nil, m.engine.refused(err)
+	}
+	for _, err := range s.All() {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return &run.result, nil
+}
+
+func (m *Model) startScore(ctx context.Context, tokens []int32, opt ScoreOptions, run *scoreRun) (*Stream, error) {
 	switch {
 	case len(tokens) == 0:
 		return nil, invalid("tokens", "there are no tokens to score")
@@ -226,9 +248,10 @@ func (m *Model) Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*S
 		return nil, err
 	}
 	s := &sequence{
-		started: time.Now(), lease: m.budget.Lease(), score: &scoreRun{top: opt.Top},
+		started: time.Now(), lease: m.budget.Lease(), score: run,
 		Sequence: sched.Sequence{From: opt.From, Tenant: strings.Clone(opt.Tenant), Priority: opt.Priority, Salt: opt.CacheSalt},
 	}
+	var stream *Stream
 	err := NewError(CodeResourceExhausted, s.lease.ReserveItems(budget.Request, uint64(len(tokens)), 4+4+8))
 	if err == nil {
 		s.prompt = slices.Clone(tokens) // the caller may reuse its own
@@ -236,17 +259,11 @@ func (m *Model) Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*S
 	}
 	if err == nil {
 		n := len(tokens) - opt.From
-		s.score.result = Score{Argmax: make([]int32, 0, n), Logprobs: make([]float64, 0, n)}
-		err = m.engine.submit(ctx, s)
+		run.result = Score{Argmax: make([]int32, 0, n), Logprobs: make([]float64, 0, n)}
+		stream, err = m.engine.submit(ctx, s)
 	}
 	if err != nil {
 		s.lease.Close()
-		return nil, err
 	}
-	for _, err := range s.stream.All() {
-		if err != nil {
-			return nil, err
-		}
-	}
-	return &s.score.result, nil
+	return stream, err
 }

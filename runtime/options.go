@@ -22,6 +22,8 @@ type options struct {
 	maxSequences  int
 	queue         int
 	streamBuffer  int
+	highWater     float64
+	heartbeat     time.Duration
 	stallLimit    time.Duration
 	activations   Activations
 	weight        float64
@@ -33,6 +35,7 @@ type options struct {
 	keepWindows     bool // for tests: layers with a window keep what is behind it
 	privatePrefixes bool
 	tenantWeights   map[string]float64
+	observers       []Observer
 }
 
 // Bounds of the options.
@@ -40,6 +43,10 @@ const (
 	maxThreads      = 1024
 	maxMaxSequences = 1024
 	maxQueue        = 1 << 20
+	minStreamBuffer = 64
+	maxStreamBuffer = 256
+	minHeartbeat    = 10 * time.Millisecond
+	maxHeartbeat    = 50 * time.Millisecond
 )
 
 // WithID sets the name that requests know the model by. The default is the
@@ -99,6 +106,48 @@ func WithStallLimit(d time.Duration) Option {
 			return fmt.Errorf("the stall limit is %v, it must be above zero", d)
 		}
 		o.stallLimit = d
+		return nil
+	}
+}
+
+// WithStreamBuffer sets how many events a stream holds for its reader, 64 to
+// 256, 64 by default. Each has a price of 256 bytes in the memory budget, 512
+// with TopLogprobs.
+func WithStreamBuffer(events int) Option {
+	return func(o *options) error {
+		if events < minStreamBuffer || events > maxStreamBuffer {
+			return fmt.Errorf("the stream buffer is %d events, it must lie in [%d, %d]", events, minStreamBuffer, maxStreamBuffer)
+		}
+		o.streamBuffer = events
+		return nil
+	}
+}
+
+// WithHighWater sets at which share of a stream's buffer, in (0, 1], its reader
+// holds up its own request, 0.75 by default: from so many unread events on it
+// takes part in no steps, until the reader has taken half of them. Others go on
+// meanwhile. A low share spends less on answers that may be given up; a high one
+// lets the reader pause for longer.
+func WithHighWater(share float64) Option {
+	return func(o *options) error {
+		if !(share > 0 && share <= 1) { // NaN fails too
+			return fmt.Errorf("the high water is %s, it must lie in (0, 1]", number(share))
+		}
+		o.highWater = share
+		return nil
+	}
+}
+
+// WithHeartbeat makes [Stream.Recv] and [Stream.All] give an event of the kind
+// [EventHeartbeat] after so long without news, 10 to 50 ms, so that a loop over
+// the events can look at other things without a goroutine of its own. By
+// default there are none.
+func WithHeartbeat(d time.Duration) Option {
+	return func(o *options) error {
+		if d < minHeartbeat || d > maxHeartbeat {
+			return fmt.Errorf("the heartbeat is %v, it must lie in [%v, %v]", d, minHeartbeat, maxHeartbeat)
+		}
+		o.heartbeat = d
 		return nil
 	}
 }
@@ -235,7 +284,10 @@ func atLeastOne(what string, n, most int) (int, error) {
 
 // newOptions applies opts over the defaults and reports every problem at once.
 func newOptions(opts []Option) (options, error) {
-	o := options{threads: goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, weight: 1, streamBuffer: 64, stallLimit: 30 * time.Second, kvShare: 0.5, prefixIdle: 10 * time.Minute}
+	o := options{
+		threads: goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, weight: 1, streamBuffer: minStreamBuffer, highWater: 0.75, stallLimit: 30 * time.Second,
+		kvShare: 0.5, prefixIdle: 10 * time.Minute,
+	}
 	var errs []error
 	for _, opt := range opts {
 		errs = append(errs, opt(&o))

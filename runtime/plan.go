@@ -73,18 +73,3 @@ func (e *engine) forget() {
 	clear(e.batch.Tables[:cap(e.batch.Tables)])
 	e.sched.Forget()
 }
-
-// look notes whose readers have no room for what a token can bring: itself and
-// the finish.
-func (e *engine) look(now time.Time) {
-	for _, r := range e.sched.Running() {
-		s := owner(r)
-		s.Stalled = s.writer.Room(2) < 2
-		switch {
-		case !s.Stalled:
-			s.stalled = time.Time{}
-		case s.stalled.IsZero():
-			s.stalled = now
-		}
-	}
-}

@@ -274,7 +274,7 @@ func TestReadWhileDisplaced(t *testing.T) {
 		return s
 	}
 	low := start(0)
-	waitFor(t, "the reader to be behind", func() bool { return m.Stats().CompletionTokens > 60 })
+	waitFor(t, "the reader to be behind", func() bool { return m.Stats().CompletionTokens >= 48 })
 	high := start(1)
 	if _, err := high.Recv(); err != nil { // now it has the place
 		t.Fatal(err)
@@ -290,7 +290,7 @@ func TestReadWhileDisplaced(t *testing.T) {
 			break
 		}
 	}
-	waitFor(t, "the other reader to be behind", func() bool { return m.Stats().CompletionTokens > 120 })
+	waitFor(t, "the other reader to be behind", func() bool { return m.Stats().CompletionTokens >= 96 })
 	for _, err := range high.All() {
 		if err != nil {
 			t.Fatal(err)

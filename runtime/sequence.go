@@ -1,6 +1,9 @@
 package runtime
 
 import (
+	"context"
+	"errors"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +19,8 @@ import (
 type sequence struct {
 	sched.Sequence
 
-	stream *Stream
+	id     uint64
+	ctx    context.Context // until an observer has it
 	writer *StreamWriter
 	lease  *budget.Lease // what the request keeps in memory
 
@@ -31,11 +35,18 @@ type sequence struct {
 	stopper     sampler.Stopper
 	decoder     *tokenizer.StreamDecoder
 	generated   int
+	finish      FinishReason
 	chosen      Event // the token that the step has chosen
 	chosenErr   error
 
-	started, firstStep, firstToken time.Time
-	stalled                        time.Time // since when its reader has left no room, zero if it has
+	started, firstStep, firstToken, newest time.Time     // newest is that of the newest token
+	gap                                    time.Duration // between the newest token and the one before it
+	stalled                                time.Time     // since when its reader has left no room, zero if it has
+
+	// What was told of it.
+	admitted  bool
+	preempted int
+	heldUp    bool // by its reader, since the newest token
 
 	score *scoreRun // set for Score: the prompt is evaluated and nothing generated
 }
@@ -76,31 +87,53 @@ func (s *sequence) accept(tok *tokenizer.Tokenizer, now time.Time) (ended bool, 
 		s.firstToken = now
 	}
 	s.generated++
-	finish := FinishReason(0)
+	s.gap, s.newest = now.Sub(s.newest), now
 	if !s.ignoreEOS && tok.IsEndOfGeneration(id) {
-		finish = FinishStop
+		s.finish = FinishStop
 	} else {
 		var stopped bool
 		if ev.Text, stopped = s.stopper.Push(s.decoder.Text(id)); stopped {
-			finish = FinishStop
+			s.finish = FinishStop
 			s.decoder.Reset()
 		} else if len(s.prompt)+s.generated >= s.Limit { // MaxTokens is part of it
-			finish = FinishLength
+			s.finish = FinishLength
 		}
 	}
 	s.writer.TrySend(ev)
-	if finish == 0 {
-		return false, nil
+	if s.finish != 0 {
+		s.writer.TrySend(Event{Kind: EventFinish, Text: s.rest(), Finish: s.finish, Usage: s.usage(), Timing: s.timing()})
 	}
-	s.writer.TrySend(Event{
-		Kind: EventFinish, Text: s.rest(), Finish: finish,
-		Usage: Usage{PromptTokens: len(s.prompt), CompletionTokens: s.generated, CachedTokens: s.Cached},
-		Timing: Timing{
-			Queue: s.firstStep.Sub(s.started), TimeToFirstToken: s.firstToken.Sub(s.started),
-			Prefill: s.firstToken.Sub(s.firstStep), Decode: now.Sub(s.firstToken),
-		},
-	})
-	return true, nil
+	return s.finish != 0, nil
+}
+
+// usage is what it has taken so far.
+func (s *sequence) usage() Usage {
+	return Usage{PromptTokens: len(s.prompt), CompletionTokens: s.generated, CachedTokens: s.Cached}
+}
+
+// timing is where its time went so far.
+func (s *sequence) timing() (t Timing) {
+	if !s.firstStep.IsZero() {
+		t.Queue = s.firstStep.Sub(s.started)
+	}
+	if s.generated > 0 {
+		t.TimeToFirstToken, t.Prefill, t.Decode = s.firstToken.Sub(s.started), s.firstToken.Sub(s.firstStep), s.newest.Sub(s.firstToken)
+	}
+	return t
+}
+
+// outcome is how it ended, with the error that its reader was given.
+func (s *sequence) outcome() (Outcome, error) {
+	err := s.writer.outcome()
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		return outcomeOf(err), err
+	case s.score != nil:
+		return OutcomeScored, nil
+	case s.finish == FinishLength:
+		return OutcomeLength, nil
+	}
+	return OutcomeStop, nil
 }
 
 // rest is the text that was held back, at the end of an answer.

@@ -58,17 +58,20 @@ func TestSameBitsWithoutWhatIsBehindWindows(t *testing.T) {
 			rounds = 2
 		}
 		cached := 0
-		for round := 0; round < rounds || tight.Stats().Preemptions == 0 && round < 20; round++ {
+		for range rounds {
 			var reqs [12]Request
 			for i := range reqs {
-				length := 1 + rng.IntN(400)
+				length, answer := 1+rng.IntN(400), 1+rng.IntN(110)
+				if i%4 == 0 { // runs soon, and grows until others have to go
+					length, answer = 1+rng.IntN(32), 400
+				}
 				prompt := slices.Clone(common[:length])
 				for i := rng.IntN(length + 1); i < length; i++ {
 					prompt[i] = 3 + rng.Int32N(250)
 				}
 				seed := rng.Uint64()
 				reqs[i] = Request{
-					Tokens: prompt, MaxTokens: 60 + rng.IntN(50), IgnoreEOS: true, Logprobs: true, TopLogprobs: 3,
+					Tokens: prompt, MaxTokens: answer, IgnoreEOS: true, Logprobs: true, TopLogprobs: 3,
 					Temperature: 0.7, Seed: &seed, Priority: rng.IntN(2), CacheSalt: string("ab"[rng.IntN(2)]),
 				}
 			}

@@ -94,6 +94,8 @@ type Sequence struct {
 	Done int
 	// Cached is how many of Tokens, as they were added, came from the cache.
 	Cached int
+	// Preempted is how often it had to give up its pages.
+	Preempted int
 	// Planned is how many tokens it has in the step, Rows how many of them, the
 	// last ones, are to have logits.
 	Planned, Rows int
@@ -348,6 +350,7 @@ func (s *Scheduler) preempt(r *Sequence) {
 		return
 	}
 	s.preemptions++
+	r.Preempted++
 	r.From = max(r.From, r.Done)
 	r.Done, r.anew = 0, true
 	s.release(r)
