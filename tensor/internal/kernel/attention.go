@@ -26,6 +26,7 @@ type Queries struct {
 	ones    []float32 // [d]
 	keys    []float32 // a block, widened by portable Go
 	values  []float32
+	scaled  []float32   // weights times scales, of the queries that assembly takes at once
 	arch    archQueries // operands of assembly
 }
 
@@ -36,8 +37,12 @@ func QueriesBytes(queries, d int) int64 {
 		return math.MaxInt64
 	}
 	q, e := int64(queries), int64(d)
-	return 4*(2*q*e+q*BlockKeys+3*q+(2*BlockKeys+1)*e) + 6*alignment
+	return 4*(2*q*e+q*BlockKeys+3*q+(2*BlockKeys+1)*e+scaledWeights) + 7*alignment
 }
+
+// scaledWeights is how many weights assembly multiplies by scales at once: those of
+// six queries for two blocks of elements.
+const scaledWeights = 6 * 2 * BlockKeys
 
 // NewQueries returns memory for so many queries of d elements.
 func NewQueries(queries, d int) *Queries {
@@ -46,6 +51,7 @@ func NewQueries(queries, d int) *Queries {
 		scores: aligned[float32](queries * BlockKeys),
 		tops:   make([]float32, queries), sums: make([]float32, queries), factors: make([]float32, queries),
 		keys: aligned[float32](BlockKeys * d), values: aligned[float32](BlockKeys * d),
+		scaled: aligned[float32](scaledWeights),
 	}
 	for i := range qs.ones {
 		qs.ones[i] = 1

@@ -65,7 +65,7 @@ func TestPrices(t *testing.T) {
 // TestMismatch gives each operation operands that don't fit.
 func TestMismatch(t *testing.T) {
 	a, sc, f := NewActs(2, 64), NewScratch(64), make([]float32, 128)
-	w := make([]byte, 3*Q8_0.RowBytes(64))
+	w := make([]byte, 34*64)[:3*Q8_0.RowBytes(64)]
 	h := make([]uint16, 128)
 	eachSet(t, func(t *testing.T, s *Set) {
 		for name, run := range map[string]func(){
@@ -87,6 +87,10 @@ func TestMismatch(t *testing.T) {
 			"Scratch":           func() { NewScratch(31) },
 			"attention keys":    func() { s.AttendF16(NewQueries(1, 1), 0, 1, h[:31], h, 0, 1) },
 			"attention values":  func() { s.AttendF32(NewQueries(1, 2), 0, 1, f, f[:1], 0, 1) },
+			"attention of Q8_0": func() { s.AttendQ8(NewQueries(1, 32), 0, 1, w[:34*32], w[:34*32-1], 0, 1) },
+			"part of a scale":   func() { s.AttendQ8(NewQueries(1, 16), 0, 1, w[:34*16], w[:34*16], 0, 1) },
+			"key of Q8_0":       func() { s.StoreKeyQ8(w[:34*32], 32, f[:32], a) },
+			"value of Q8_0":     func() { s.StoreValueQ8(w[:34*32], 0, f[:64], a) },
 			"attention block":   func() { s.AttendF32(NewQueries(1, 1), 0, 1, f, f, 0, BlockKeys+1) },
 			"attention queries": func() { s.AttendF32(NewQueries(1, 1), 0, 2, f, f, 0, 1) },
 			"query":             func() { s.Begin(NewQueries(1, 8), 0, f[:7], 1) },
@@ -118,6 +122,7 @@ func TestAllocs(t *testing.T) {
 	x, out, acc, qs := make([]float32, n*k), make([]float32, n*rows), make([]float32, k), NewQueries(1, k)
 	h := make([]uint16, n*k)
 	xk, hk := make([]float32, BlockKeys*k), make([]uint16, BlockKeys*k)
+	k8, v8, kept := make([]byte, Q8Bytes(k)), make([]byte, Q8Bytes(k)), NewActs(1, k)
 	sc := NewScratch(k)
 	w := make([]byte, rows*F32.RowBytes(k))
 	one, many := NewActs(1, k), NewActs(n, k)
@@ -136,6 +141,9 @@ func TestAllocs(t *testing.T) {
 			s.Begin(qs, 0, acc, 1)
 			s.AttendF16(qs, 0, 1, hk, h, 0, n-2)
 			s.AttendF32(qs, 0, 1, xk, x, 1, n-2)
+			s.StoreKeyQ8(k8, 1, x[:k], kept)
+			s.StoreValueQ8(v8, 1, x[:k], kept)
+			s.AttendQ8(qs, 0, 1, k8, v8, 1, n-2)
 			s.End(qs, 0, acc)
 			s.ToF16(h, x)
 			s.FromF16(x, h)
