@@ -56,7 +56,10 @@ func newMachineOf(t *testing.T, f *gguf.File, act tensor.Activations, sequences,
 	if err != nil {
 		t.Fatal(err)
 	}
-	shape := kvcache.Shape{Layers: cfg.Layers, Heads: cfg.KVHeads, HeadDim: cfg.HeadDim, F32: act == tensor.ActivationsF32}
+	shape := kvcache.Shape{Layers: cfg.Layers, Heads: cfg.KVHeads, HeadDim: cfg.HeadDim, Type: tensor.F16}
+	if act == tensor.ActivationsF32 {
+		shape.Type = tensor.F32
+	}
 	room := min(cfg.ContextLength, maxContext)
 	cache, err := kvcache.New(shape, sequences*kvcache.PagesFor(room), b)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/tensor"
 )
 
 // player is a sequence that a test plays, with the tokens whose "keys and
@@ -26,7 +27,7 @@ type board struct {
 }
 
 func newBoard(t testing.TB, pages int) *board {
-	c, err := New(Shape{Layers: 1, Heads: 1, HeadDim: 8}, pages, budget.New(1<<30))
+	c, err := New(Shape{Layers: 1, Heads: 1, HeadDim: 8, Type: tensor.F16}, pages, budget.New(1<<30))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +292,7 @@ func TestPublishedTwiceIsKeptOnce(t *testing.T) {
 
 // TestTrimmedMemoryReadsAsNew: a page whose memory was given back can be used.
 func TestTrimmedMemoryReadsAsNew(t *testing.T) {
-	c, err := New(Shape{Layers: 4, Heads: 4, HeadDim: 64}, 4, budget.New(1<<30))
+	c, err := New(Shape{Layers: 4, Heads: 4, HeadDim: 64, Type: tensor.F16}, 4, budget.New(1<<30))
 	if err != nil {
 		t.Fatal(err)
 	}
