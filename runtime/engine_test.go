@@ -180,7 +180,7 @@ func TestSlowReaderKeepsNoPages(t *testing.T) {
 // TestIdleGivesBack waits, on a clock of the test's own, until a model that has
 // nothing to do has given back its memory, in two stages.
 func TestIdleGivesBack(t *testing.T) {
-	shape := kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 64}
+	shape := kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 64, Type: KVCacheF16}
 	synctest.Test(t, func(t *testing.T) {
 		e := testEngine(t, shape, 10)
 		s, _ := e.cache.Start("", nil, 100)
