@@ -151,8 +151,8 @@ const (
 	// KVCacheF16, the default, is float16.
 	KVCacheF16 KVCacheType = tensor.F16
 	// KVCacheQ8_0 is int8 with a float16 scale for each 32 elements of a head: pages
-	// of little more than half the size. Its results differ from those of float16 by
-	// less than int8 activations' do from float32.
+	// of little more than half the size. It changes results by about as much as int8
+	// activations do.
 	KVCacheQ8_0 KVCacheType = tensor.Q8_0
 )
 

@@ -144,12 +144,38 @@ func (t *attentionTask) tile(qs *kernel.Queries, from, to, kvHead, head, n int) 
 	first := t.windowStart(from) / PageTokens
 	last := int(b.Positions[to-1]) / PageTokens
 	for i := first; i <= last; i++ {
+		if i+pagesAhead <= last {
+			t.prefetch(pages[i+pagesAhead], kvHead)
+		}
 		t.block(qs, pages[i], i*PageTokens, from, to, kvHead, n)
 	}
 	for token := from; token < to; token++ {
 		for h := range n {
 			t.c.set.End(qs, (token-from)*n+h, t.out[at(token, h):][:dim])
 		}
+	}
+}
+
+// pagesAhead is how far ahead of the page at hand memory is fetched. Pages lie apart, so
+// the CPU can't guess which comes next; where one token decodes, a page's products take
+// about as long as reading it.
+const pagesAhead = 1
+
+// prefetch fetches what is on a page of a head.
+func (t *attentionTask) prefetch(page int32, kvHead int) {
+	kv, set := t.kv, t.c.set
+	k, v := kv.at(page, t.layer, kvHead)
+	keysEnd, valuesEnd := k+kv.block(), v+kv.block()
+	switch {
+	case kv.Q8 != nil:
+		kernel.PrefetchAll(set, kv.Q8[k:keysEnd])
+		kernel.PrefetchAll(set, kv.Q8[v:valuesEnd])
+	case kv.F16 != nil:
+		kernel.PrefetchAll(set, kv.F16[k:keysEnd])
+		kernel.PrefetchAll(set, kv.F16[v:valuesEnd])
+	default:
+		kernel.PrefetchAll(set, kv.F32[k:keysEnd])
+		kernel.PrefetchAll(set, kv.F32[v:valuesEnd])
 	}
 }
 

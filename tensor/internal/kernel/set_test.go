@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -157,4 +158,30 @@ func TestAllocs(t *testing.T) {
 			t.Errorf("%v allocations", allocs)
 		}
 	})
+}
+
+// prefetched records what is prefetched.
+type prefetched struct {
+	generic
+	lengths *[]int
+	next    *unsafe.Pointer
+}
+
+func (p prefetched) prefetch(b []byte) {
+	*p.lengths = append(*p.lengths, len(b))
+	if *p.next != nil && *p.next != unsafe.Pointer(&b[0]) {
+		*p.lengths = append(*p.lengths, -1) // not right after the one before
+	}
+	*p.next = unsafe.Add(unsafe.Pointer(&b[0]), len(b))
+}
+
+// TestPrefetchAll: everything is fetched, piece after piece, and nothing more.
+func TestPrefetchAll(t *testing.T) {
+	var got []int
+	var next unsafe.Pointer
+	s := &Set{impl: prefetched{lengths: &got, next: &next}}
+	PrefetchAll(s, make([]uint16, 0))
+	if PrefetchAll(s, make([]float32, 515)); !slices.Equal(got, []int{1024, 1024, 12}) {
+		t.Errorf("%d bytes were fetched as %v", 4*515, got)
+	}
 }
