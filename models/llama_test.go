@@ -35,14 +35,19 @@ type machine struct {
 
 func newMachine(t *testing.T, f *gguf.File, act tensor.Activations, sequences int) *machine {
 	t.Helper()
-	return newMachineOf(t, f, act, sequences, 2, maxTokens)
+	pages := tensor.F16
+	if act == tensor.ActivationsF32 {
+		pages = tensor.F32
+	}
+	return newMachineOf(t, f, act, pages, sequences, 2, maxTokens)
 }
 
 // maxContext is what a sequence has room for, in tokens.
 const maxContext = 640
 
-// newMachineOf is newMachine with a number of threads and of tokens in a batch.
-func newMachineOf(t *testing.T, f *gguf.File, act tensor.Activations, sequences, threads, tokens int) *machine {
+// newMachineOf is newMachine with a type of keys and values, and a number of threads
+// and of tokens in a batch.
+func newMachineOf(t *testing.T, f *gguf.File, act tensor.Activations, pages tensor.DType, sequences, threads, tokens int) *machine {
 	t.Helper()
 	b := budget.New(2 << 30)
 	lease := b.Lease()
@@ -58,7 +63,7 @@ func newMachineOf(t *testing.T, f *gguf.File, act tensor.Activations, sequences,
 		t.Fatal(err)
 	}
 	shape := kvcache.Shape{
-		Layers: cfg.Layers, Heads: cfg.KVHeads, HeadDim: cfg.HeadDim, F32: act == tensor.ActivationsF32,
+		Layers: cfg.Layers, Heads: cfg.KVHeads, HeadDim: cfg.HeadDim, Type: pages,
 		Windowed: cfg.Windowed, Window: cfg.Window,
 	}
 	room := min(cfg.ContextLength, maxContext)

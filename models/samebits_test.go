@@ -53,9 +53,14 @@ func TestSameBits(t *testing.T) {
 			t.Run(arch+"/"+format.String(), func(t *testing.T) {
 				sameBits(t, parse(t, model(testmodel.Config{
 					Seed: 9, Embedding: 96, Heads: 6, KVHeads: 2, FeedForward: 160, ContextLength: 640, Weights: format, HeadType: format,
-				})), prompt, circumstances())
+				})), tensor.F16, prompt, circumstances())
 			})
 		}
+		t.Run(arch+"/pages of Q8_0", func(t *testing.T) {
+			sameBits(t, parse(t, model(testmodel.Config{
+				Seed: 9, Embedding: 384, Heads: 6, KVHeads: 2, FeedForward: 160, ContextLength: 640, Weights: tensor.Q4_1, HeadType: tensor.Q8_0,
+			})), tensor.Q8_0, prompt, circumstances())
+		})
 	}
 }
 
@@ -65,7 +70,11 @@ func TestSameBitsRealModel(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the real model is slow under -short")
 	}
-	sameBits(t, parse(t, data), 70, []circumstance{{1, 512, 2}, {1, 1, 1}, {2, 64, 2}, {7, 3, 3}, {16, 64, 2}, {32, 3, 4}})
+	for _, pages := range []tensor.DType{tensor.F16, tensor.Q8_0} {
+		t.Run("pages of "+pages.String(), func(t *testing.T) {
+			sameBits(t, parse(t, data), pages, 70, []circumstance{{1, 512, 2}, {1, 1, 1}, {2, 64, 2}, {7, 3, 3}, {16, 64, 2}, {32, 3, 4}})
+		})
+	}
 }
 
 // TestSameBitsGemma is TestSameBitsRealModel for Gemma 3 270M, on either side of
@@ -75,7 +84,7 @@ func TestSameBitsGemma(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the real model is slow under -short")
 	}
-	sameBits(t, parse(t, data), 530, []circumstance{{1, 64, 2}, {3, 50, 4}})
+	sameBits(t, parse(t, data), tensor.F16, 530, []circumstance{{1, 64, 2}, {3, 50, 4}})
 }
 
 // TestSameBitsOfEachSet runs TestSameBits with every instruction set that the
@@ -111,7 +120,7 @@ func unusable() error {
 
 // sameBits compares the logits of a request's prompt and of a few tokens after
 // it under all circumstances.
-func sameBits(t *testing.T, f *gguf.File, prompt int, all []circumstance) {
+func sameBits(t *testing.T, f *gguf.File, pages tensor.DType, prompt int, all []circumstance) {
 	defer goruntime.GOMAXPROCS(goruntime.GOMAXPROCS(4)) // or steps have fewer threads
 	const answer = 3                                    // tokens that are decoded one by one
 	rng := rand.New(rand.NewPCG(3, 5))
@@ -119,11 +128,11 @@ func sameBits(t *testing.T, f *gguf.File, prompt int, all []circumstance) {
 	for i := range tokens {
 		tokens[i] = rng.Int32N(testmodel.Vocabulary)
 	}
-	want := alone(t, f, tokens)
+	want := alone(t, f, pages, tokens)
 	for _, c := range all {
 		t.Run(c.String(), func(t *testing.T) {
 			got := make([]uint64, 0, len(tokens))
-			m := newMachineOf(t, f, tensor.ActivationsInt8, c.batch, c.threads, min(c.chunk, prompt)+c.batch)
+			m := newMachineOf(t, f, tensor.ActivationsInt8, pages, c.batch, c.threads, min(c.chunk, prompt)+c.batch)
 			mine := c.batch / 2 // others come before it in the batch, and after it
 			for m.done[mine] < len(tokens) {
 				at := m.done[mine]
@@ -150,8 +159,8 @@ func sameBits(t *testing.T, f *gguf.File, prompt int, all []circumstance) {
 }
 
 // alone computes the tokens in one thread, one at a time.
-func alone(t *testing.T, f *gguf.File, tokens []int32) []uint64 {
-	m := newMachineOf(t, f, tensor.ActivationsInt8, 1, 1, 1)
+func alone(t *testing.T, f *gguf.File, pages tensor.DType, tokens []int32) []uint64 {
+	m := newMachineOf(t, f, tensor.ActivationsInt8, pages, 1, 1, 1)
 	var want []uint64
 	for i := range tokens {
 		want = append(want, hash(m.step(map[int][]int32{0: tokens[i : i+1]})[0][0]))

@@ -47,6 +47,10 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 			t.Errorf("told of %d steps", steps)
 		}
 	})
+	t.Run("pages of Q8_0", func(t *testing.T) {
+		cfg := testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q8_0, Seed: 3, ContextLength: 2048, Embedding: 128}
+		decodeAllocs(t, tiny(t, cfg, runtime.WithKVCacheType(runtime.KVCacheQ8_0)), requests["greedy"], 300, 0)
+	})
 	t.Run("real", func(t *testing.T) {
 		m := realModel(t, runtime.WithContextLength(512))
 		for name, req := range requests {

@@ -113,7 +113,10 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 	if err != nil {
 		return nil, err
 	}
-	shape := kvcache.Shape{Layers: cfg.Layers, Heads: cfg.KVHeads, HeadDim: cfg.HeadDim, F32: o.activations == ActivationsF32}
+	shape := kvcache.Shape{Layers: cfg.Layers, Heads: cfg.KVHeads, HeadDim: cfg.HeadDim, Type: o.kvType}
+	if err := shape.Check(); err != nil {
+		return nil, &Error{Code: CodeInvalidRequest, Field: "kv_cache_type", Err: err}
+	}
 	if !o.keepWindows {
 		shape.Windowed, shape.Window = cfg.Windowed, cfg.Window
 	}

@@ -207,7 +207,7 @@ func TestSlowReaderKeepsNoPages(t *testing.T) {
 // TestIdleGivesBack waits, on a clock of the test's own, until a model that has
 // nothing to do has given back its memory, in two stages, whatever wakes it.
 func TestIdleGivesBack(t *testing.T) {
-	shape := kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 64}
+	shape := kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 64, Type: KVCacheF16}
 	synctest.Test(t, func(t *testing.T) {
 		e := testEngine(t, shape, 10)
 		s, _ := e.cache.Start("", nil, 100)
@@ -375,7 +375,7 @@ func TestQueueIsBoundedAtEachTurn(t *testing.T) {
 		run    int // of such requests
 	}{{"places", 2, places}, {"pages", 7 * kvcache.PageTokens, 1}} {
 		t.Run(tt.name, func(t *testing.T) {
-			e := testEngine(t, kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 64}, pages)
+			e := testEngine(t, kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 64, Type: KVCacheF16}, pages)
 			e.free, e.maxSequences, e.maxQueue, e.contextLength, e.streamBuffer = places, places, queue, pages*kvcache.PageTokens, 4
 			b := budget.New(1 << 20)
 			submit := func() error {

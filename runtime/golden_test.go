@@ -80,7 +80,8 @@ func goldens(t *testing.T, dir string) map[string]golden {
 
 // TestGolden compares with Hugging Face Transformers. The bounds for integer
 // activations are what an emulation of them in torch showed, with a little
-// room; the reference mode must agree to rounding.
+// room; the reference mode must agree to rounding. Pages of Q8_0 add less than that:
+// up to 1.1 % and 0.32 were measured, and 5 and more with the scales of other blocks.
 func TestGolden(t *testing.T) { testGolden(t, "DUNLIN_TEST_MODEL", "testdata/golden") }
 
 // TestGoldenGemma is TestGolden for Gemma 3 270M, `dunlin pull gemma3-270m`.
@@ -88,19 +89,20 @@ func TestGoldenGemma(t *testing.T) { testGolden(t, "DUNLIN_TEST_GEMMA", "testdat
 
 func testGolden(t *testing.T, env, dir string) {
 	for _, mode := range []struct {
-		name        string
-		activations runtime.Activations
-		logit       float64 // largest difference of a top-20 logit
-		logitOne    float64 // the same for a text of one token
-		meanLong    float64 // largest relative difference of the mean log-probability, over 400 tokens
-		meanShort   float64 // for shorter texts
-		margin      float64 // above it the greedy choice must be the same
+		name      string
+		option    runtime.Option
+		logit     float64 // largest difference of a top-20 logit
+		logitOne  float64 // the same for a text of one token
+		meanLong  float64 // largest relative difference of the mean log-probability, over 400 tokens
+		meanShort float64 // for shorter texts
+		margin    float64 // above it the greedy choice must be the same
 	}{
-		{"f32", runtime.ActivationsF32, 1e-2, 1e-2, 1e-4, 1e-4, 2e-2},
-		{"int8", runtime.ActivationsInt8, 1.0, 2.5, 0.003, 0.03, 0.3},
+		{"f32", runtime.WithActivations(runtime.ActivationsF32), 1e-2, 1e-2, 1e-4, 1e-4, 2e-2},
+		{"int8", runtime.WithActivations(runtime.ActivationsInt8), 1.0, 2.5, 0.003, 0.03, 0.3},
+		{"int8, pages of Q8_0", runtime.WithKVCacheType(runtime.KVCacheQ8_0), 1.0, 2.5, 0.003, 0.03, 0.3},
 	} {
 		t.Run(mode.name, func(t *testing.T) {
-			m := realModelAt(t, env, runtime.WithActivations(mode.activations), runtime.WithContextLength(1024))
+			m := realModelAt(t, env, mode.option, runtime.WithContextLength(1024))
 			for name, g := range goldens(t, dir) {
 				t.Run(name, func(t *testing.T) {
 					ids, err := m.Tokenize(t.Context(), g.Text, runtime.TokenizeOptions{AddSpecial: true, ParseSpecial: true})
@@ -115,7 +117,7 @@ func testGolden(t *testing.T, env, dir string) {
 					if len(ids) == 1 {
 						logitBound = mode.logitOne
 					}
-					checkTop(t, score.Top, g, logitBound, mode.activations == runtime.ActivationsF32)
+					checkTop(t, score.Top, g, logitBound, mode.name == "f32")
 					meanBound := mode.meanShort
 					if len(ids) > 400 {
 						meanBound = mode.meanLong

@@ -44,13 +44,23 @@ func TestConformanceRealModel(t *testing.T) {
 	runtimetest.Conformance(t, func(*testing.T) runtime.Generator { return m })
 }
 
-// TestSameBits generates with each weight format: the same text and
+// TestSameBits generates with each weight format and type of pages: the same text and
 // log-probabilities whether one caller asks or 32 at once, on any number of
 // threads and at any pace of the prefill.
 func TestSameBits(t *testing.T) {
-	for _, format := range []tensor.DType{tensor.F32, tensor.F16, tensor.Q8_0, tensor.Q4_1} {
-		t.Run(format.String(), func(t *testing.T) {
-			cfg := testmodel.Config{Weights: format, HeadType: format, Seed: 5, Untied: true}
+	for _, format := range []struct {
+		weights tensor.DType
+		pages   runtime.KVCacheType
+	}{
+		{tensor.F32, runtime.KVCacheF16},
+		{tensor.F16, runtime.KVCacheF16},
+		{tensor.Q8_0, runtime.KVCacheF16},
+		{tensor.Q4_1, runtime.KVCacheF16},
+		{tensor.Q4_1, runtime.KVCacheQ8_0},
+	} {
+		t.Run(fmt.Sprint(format), func(t *testing.T) {
+			cfg := testmodel.Config{Weights: format.weights, HeadType: format.weights, Seed: 5, Untied: true, Embedding: 128}
+			pages := runtime.WithKVCacheType(format.pages)
 			requests := make([]runtime.Request, 32)
 			for i := range requests {
 				seed := uint64(i)
@@ -60,7 +70,7 @@ func TestSameBits(t *testing.T) {
 				}
 			}
 			var want []*runtime.Result
-			one := tiny(t, cfg, runtime.WithThreads(1), runtime.WithMaxSequences(1))
+			one := tiny(t, cfg, pages, runtime.WithThreads(1), runtime.WithMaxSequences(1))
 			for _, r := range requests {
 				res, err := runtime.Generate(t.Context(), one, r)
 				if err != nil {
@@ -69,7 +79,7 @@ func TestSameBits(t *testing.T) {
 				want = append(want, res)
 			}
 			for _, threads := range []int{1, 2, 3} {
-				many := tiny(t, cfg, runtime.WithThreads(threads))
+				many := tiny(t, cfg, pages, runtime.WithThreads(threads))
 				var wg sync.WaitGroup
 				for i, r := range requests {
 					wg.Go(func() {
@@ -191,13 +201,42 @@ func TestBudgetIsGivenBack(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	_, err := runtime.LoadBytes(t.Context(), nil, runtime.WithThreads(0), runtime.WithContextLength(-1), runtime.WithMaxSequences(1<<20),
-		runtime.WithQueue(0), runtime.WithMemoryLimit(0), runtime.WithID(""), runtime.WithActivations(9), runtime.WithModelWeight(0))
+		runtime.WithQueue(0), runtime.WithMemoryLimit(0), runtime.WithID(""), runtime.WithActivations(9), runtime.WithModelWeight(0), runtime.WithKVCacheType(tensor.Q4_0))
 	if runtime.CodeOf(err) != runtime.CodeInvalidRequest {
 		t.Errorf("%v", err)
 	}
-	for _, what := range []string{"threads", "context length", "max sequences", "queue", "memory limit", "id", "activations", "model's weight"} {
+	for _, what := range []string{"threads", "context length", "max sequences", "queue", "memory limit", "id", "activations", "model's weight", "no type Q4_0"} {
 		if !contains(err, what) {
 			t.Errorf("%q says nothing of %s", err, what)
 		}
 	}
+}
+
+// TestPagesThatCannotBeQ8: with heads that have no whole scales, and beside float32
+// activations, pages of Q8_0 are refused by name, and nothing else is.
+func TestPagesThatCannotBeQ8(t *testing.T) {
+	pages := runtime.WithKVCacheType(runtime.KVCacheQ8_0)
+	for embedding, ok := range map[int]bool{64: false, 96: false, 128: true, 256: true} { // of 4 heads
+		m, err := runtime.LoadBytes(t.Context(), testmodel.Llama(testmodel.Config{Embedding: embedding}), pages)
+		if ok {
+			if err != nil {
+				t.Errorf("heads of %d: %v", embedding/4, err)
+			} else if err := m.Close(); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		var own *runtime.Error
+		if !errors.As(err, &own) || own.Code != runtime.CodeInvalidRequest || own.Field != "kv_cache_type" || !contains(err, "Q8_0") {
+			t.Errorf("heads of %d: %v", embedding/4, err)
+		}
+	}
+	f32 := runtime.WithActivations(runtime.ActivationsF32)
+	for _, opts := range [][]runtime.Option{{f32, pages}, {pages, f32}} {
+		_, err := runtime.LoadBytes(t.Context(), testmodel.Llama(testmodel.Config{Embedding: 128}), opts...)
+		if runtime.CodeOf(err) != runtime.CodeInvalidRequest || !contains(err, "Q8_0") {
+			t.Errorf("with float32 activations: %v", err)
+		}
+	}
+	tiny(t, testmodel.Config{Embedding: 128}, f32, runtime.WithKVCacheType(runtime.KVCacheF16))
 }

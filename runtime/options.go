@@ -27,6 +27,7 @@ type options struct {
 	stallLimit    time.Duration
 	activations   Activations
 	weight        float64
+	kvType        KVCacheType
 	budget        *budget.Budget
 
 	kvBytes         int64   // 0: kvShare decides
@@ -193,6 +194,32 @@ func WithKVCacheShare(share float64) Option {
 	}
 }
 
+// KVCacheType is the type that keys and values are stored in.
+type KVCacheType = tensor.DType
+
+// The types of keys and values for [WithKVCacheType].
+const (
+	// KVCacheF16, the default, is float16.
+	KVCacheF16 KVCacheType = tensor.F16
+	// KVCacheQ8_0 is int8 with a float16 scale for each 32 elements of a head: pages
+	// of little more than half the size. It changes results by about as much as int8
+	// activations do.
+	KVCacheQ8_0 KVCacheType = tensor.Q8_0
+)
+
+// WithKVCacheType sets the type of keys and values. [KVCacheQ8_0] is an error for
+// models whose heads aren't a multiple of 32 elements, and with [ActivationsF32],
+// which keeps float32.
+func WithKVCacheType(t KVCacheType) Option {
+	return func(o *options) error {
+		if t != KVCacheF16 && t != KVCacheQ8_0 {
+			return fmt.Errorf("the KV cache has no type %v, it has %v and %v", t, KVCacheF16, KVCacheQ8_0)
+		}
+		o.kvType = t
+		return nil
+	}
+}
+
 // WithPrefixIdle sets how long computed prompts are kept for others that begin
 // alike while the model has nothing to do, 10 minutes by default. Then their
 // memory goes back to the system. While it has, they are kept until their pages
@@ -257,7 +284,7 @@ type Activations = tensor.Activations
 // The formats of activations for [WithActivations].
 const (
 	// ActivationsInt8, the default, quantises activations to int8 in blocks
-	// of 32 and stores keys and values as float16.
+	// of 32 and stores keys and values as [WithKVCacheType] says.
 	ActivationsInt8 = tensor.ActivationsInt8
 	// ActivationsF32 is the slow reference: float32 throughout, keys and
 	// values included.
@@ -286,11 +313,17 @@ func atLeastOne(what string, n, most int) (int, error) {
 func newOptions(opts []Option) (options, error) {
 	o := options{
 		threads: goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, weight: 1, streamBuffer: minStreamBuffer, highWater: 0.75, stallLimit: 30 * time.Second,
-		kvShare: 0.5, prefixIdle: 10 * time.Minute,
+		kvType: KVCacheF16, kvShare: 0.5, prefixIdle: 10 * time.Minute,
 	}
 	var errs []error
 	for _, opt := range opts {
 		errs = append(errs, opt(&o))
+	}
+	if o.activations == ActivationsF32 {
+		if o.kvType == KVCacheQ8_0 {
+			errs = append(errs, fmt.Errorf("a KV cache of %v with float32 activations, which keep float32", o.kvType))
+		}
+		o.kvType = tensor.F32
 	}
 	if err := errors.Join(errs...); err != nil {
 		return o, &Error{Code: CodeInvalidRequest, Err: oneLineError{err}}

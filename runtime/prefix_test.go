@@ -46,18 +46,20 @@ func ids(n, differs int, seed int32) []int32 {
 // model that has computed nothing before.
 func TestSameBitsFromCachedPages(t *testing.T) {
 	for _, cfg := range []struct {
-		name  string
-		build func(testmodel.Config) []byte
-		act   runtime.Activations
+		name   string
+		build  func(testmodel.Config) []byte
+		option runtime.Option
 	}{
-		{"llama", testmodel.Llama, runtime.ActivationsInt8},
-		{"gemma3", testmodel.Gemma3, runtime.ActivationsInt8},
-		{"f32", testmodel.Llama, runtime.ActivationsF32},
+		{"llama", testmodel.Llama, runtime.WithKVCacheType(runtime.KVCacheF16)},
+		{"gemma3", testmodel.Gemma3, runtime.WithKVCacheType(runtime.KVCacheF16)},
+		{"llama, pages of Q8_0", testmodel.Llama, runtime.WithKVCacheType(runtime.KVCacheQ8_0)},
+		{"gemma3, pages of Q8_0", testmodel.Gemma3, runtime.WithKVCacheType(runtime.KVCacheQ8_0)},
+		{"f32", testmodel.Llama, runtime.WithActivations(runtime.ActivationsF32)},
 	} {
 		t.Run(cfg.name, func(t *testing.T) {
-			data := cfg.build(testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q8_0, Seed: 3, Layers: 6})
+			data := cfg.build(testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q8_0, Seed: 3, Layers: 6, Embedding: 128})
 			load := func() *runtime.Model {
-				m, err := runtime.LoadBytes(t.Context(), data, runtime.WithActivations(cfg.act))
+				m, err := runtime.LoadBytes(t.Context(), data, cfg.option)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -156,10 +158,16 @@ func TestSaltsKeepPromptsApart(t *testing.T) {
 // TestSameBitsWhenPagesRunOut runs many answers on few pages, beside others that
 // are given up: they are preempted and computed anew, and nobody can tell.
 func TestSameBitsWhenPagesRunOut(t *testing.T) {
-	cfg := testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q8_0, Seed: 3}
-	free := tiny(t, cfg)
-	const pageBytes = 2 * 2 * 16 * 2 * 2 * 32 // of the test model
-	tight := tiny(t, cfg, runtime.WithKVCacheBytes(8*(pageBytes+1000)), runtime.WithMaxSequences(6))
+	for _, pages := range []runtime.KVCacheType{runtime.KVCacheF16, runtime.KVCacheQ8_0} {
+		t.Run(pages.String(), func(t *testing.T) { sameBitsWhenPagesRunOut(t, pages) })
+	}
+}
+
+func sameBitsWhenPagesRunOut(t *testing.T, pages runtime.KVCacheType) {
+	cfg := testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q8_0, Seed: 3, Embedding: 128}
+	free := tiny(t, cfg, runtime.WithKVCacheType(pages))
+	pageBytes := int64(2 * 2 * 32 * 2 * pages.RowBytes(32)) // of the test model
+	tight := tiny(t, cfg, runtime.WithKVCacheType(pages), runtime.WithKVCacheBytes(8*(pageBytes+1000)), runtime.WithMaxSequences(6))
 	if s := tight.Stats(); s.KVPages < 8 || s.KVPages > 10 || tight.Info().ContextLength != s.KVPages*32 {
 		t.Fatalf("%d pages, a context of %d", s.KVPages, tight.Info().ContextLength)
 	}

@@ -36,7 +36,7 @@ func untilEnd(e *engine, s *sequence) time.Duration {
 }
 
 func stallEngine(t *testing.T) *engine {
-	e := testEngine(t, kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 64}, 10)
+	e := testEngine(t, kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 64, Type: KVCacheF16}, 10)
 	e.sched = sched.New(e.cache, 1, nil)
 	return e
 }
@@ -72,7 +72,7 @@ func TestStallLimit(t *testing.T) {
 // waited is ended for none that finds a place beside it.
 func TestStalledKeepsItsPlaceInPeace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := testEngine(t, kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 64}, 10)
+		e := testEngine(t, kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 64, Type: KVCacheF16}, 10)
 		_, s := waits(t, e)
 		e.gather()
 		for s.writer.TrySend(Event{Kind: EventToken}) {

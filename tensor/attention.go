@@ -28,7 +28,7 @@ type storeTask struct {
 
 func (t *storeTask) Do(worker, lo, hi int) {
 	kv, dim := t.kv, t.kv.HeadDim
-	half := t.c.workers[worker].half
+	w := &t.c.workers[worker]
 	for i := lo; i < hi; i++ {
 		if t.rope != nil {
 			n := len(t.queries) / t.b.Len()
@@ -40,16 +40,21 @@ func (t *storeTask) Do(worker, lo, hi int) {
 		page := t.b.Tables[t.b.Seqs[i]][pos/PageTokens*t.groups+t.group]
 		for h := range kv.Heads {
 			from := (i*kv.Heads + h) * dim
-			k := kv.keys(page, t.layer, h)
-			v := k + kv.blockHeads() + pos%PageTokens*dim
-			if kv.F16 != nil {
-				t.c.set.ToF16(half, t.keys[from:from+dim])
-				scatter(kv.F16[k+pos%PageTokens:], half, PageTokens)
-				t.c.set.ToF16(kv.F16[v:v+dim], t.values[from:from+dim])
-				continue
+			k, v := kv.at(page, t.layer, h)
+			at := pos % PageTokens
+			key, value := t.keys[from:from+dim], t.values[from:from+dim]
+			switch {
+			case kv.Q8 != nil:
+				t.c.set.StoreKeyQ8(kv.Q8[k:k+kv.block()], at, key, w.quantised)
+				t.c.set.StoreValueQ8(kv.Q8[v:v+kv.block()], at, value, w.quantised)
+			case kv.F16 != nil:
+				t.c.set.ToF16(w.half, key)
+				scatter(kv.F16[k+at:], w.half, PageTokens)
+				t.c.set.ToF16(kv.F16[v+at*dim:][:dim], value)
+			default:
+				scatter(kv.F32[k+at:], key, PageTokens)
+				copy(kv.F32[v+at*dim:][:dim], value)
 			}
-			scatter(kv.F32[k+pos%PageTokens:], t.keys[from:from+dim], PageTokens)
-			copy(kv.F32[v:v+dim], t.values[from:from+dim])
 		}
 	}
 }
@@ -172,7 +177,33 @@ func (t *attentionTask) walk(qs *kernel.Queries, p *attentionPart, span, kvHead,
 	first := max(t.windowStart(p.from), span*spanKeys) / PageTokens
 	last := min(int(t.b.Positions[p.to-1]), (span+1)*spanKeys-1) / PageTokens
 	for i := first; i <= last; i++ {
+		if i+pagesAhead <= last {
+			t.prefetch(pages[(i+pagesAhead)*t.groups+t.group], kvHead)
+		}
 		t.block(qs, pages[i*t.groups+t.group], i*PageTokens, p.from, p.to, kvHead, n)
+	}
+}
+
+// pagesAhead is how far ahead of the page at hand memory is fetched. Pages lie apart, so
+// the CPU can't guess which comes next; where one token decodes, a page's products take
+// about as long as reading it.
+const pagesAhead = 1
+
+// prefetch fetches what is on a page of a head.
+func (t *attentionTask) prefetch(page int32, kvHead int) {
+	kv, set := t.kv, t.c.set
+	k, v := kv.at(page, t.layer, kvHead)
+	keysEnd, valuesEnd := k+kv.block(), v+kv.block()
+	switch {
+	case kv.Q8 != nil:
+		kernel.PrefetchAll(set, kv.Q8[k:keysEnd])
+		kernel.PrefetchAll(set, kv.Q8[v:valuesEnd])
+	case kv.F16 != nil:
+		kernel.PrefetchAll(set, kv.F16[k:keysEnd])
+		kernel.PrefetchAll(set, kv.F16[v:valuesEnd])
+	default:
+		kernel.PrefetchAll(set, kv.F32[k:keysEnd])
+		kernel.PrefetchAll(set, kv.F32[v:valuesEnd])
 	}
 }
 
@@ -194,10 +225,9 @@ func (t *attentionTask) seen(token, start int) (lo, hi int) {
 // block lets the tile attend to a page. Tokens see different parts of it where
 // it has their own positions, and where their windows begin.
 func (t *attentionTask) block(qs *kernel.Queries, page int32, start, from, to, kvHead, n int) {
-	kv, set, dim := t.kv, t.c.set, t.kv.HeadDim
-	k := kv.keys(page, t.layer, kvHead)
-	v := k + kv.blockHeads()
-	keysEnd, valuesEnd := k+PageTokens*dim, v+PageTokens*dim
+	kv, set := t.kv, t.c.set
+	k, v := kv.at(page, t.layer, kvHead)
+	keysEnd, valuesEnd := k+kv.block(), v+kv.block()
 
 	for i := from; i < to; {
 		lo, hi := t.seen(i, start)
@@ -207,9 +237,12 @@ func (t *attentionTask) block(qs *kernel.Queries, page int32, start, from, to, k
 				break
 			}
 		}
-		if a, b := (i-from)*n, (j-from)*n; kv.F16 != nil {
+		switch a, b := (i-from)*n, (j-from)*n; {
+		case kv.Q8 != nil:
+			set.AttendQ8(qs, a, b, kv.Q8[k:keysEnd], kv.Q8[v:valuesEnd], lo, hi)
+		case kv.F16 != nil:
 			set.AttendF16(qs, a, b, kv.F16[k:keysEnd], kv.F16[v:valuesEnd], lo, hi)
-		} else {
+		default:
 			set.AttendF32(qs, a, b, kv.F32[k:keysEnd], kv.F32[v:valuesEnd], lo, hi)
 		}
 		i = j

@@ -16,7 +16,7 @@ import (
 func TestAttentionOverSpans(t *testing.T) {
 	for _, window := range []int{0, spanKeys, spanKeys + 100} {
 		t.Run(fmt.Sprint("window ", window), func(t *testing.T) {
-			a := newAttentionCaseOf(rand.New(rand.NewPCG(7, 8)), true, spanKeys+40, 2*spanKeys+70)
+			a := newAttentionCaseOf(rand.New(rand.NewPCG(7, 8)), F16, spanKeys+40, 2*spanKeys+70)
 			a.window = window
 			c, step := compute(t, 1, ActivationsInt8)
 			all := a.run(c, step, true)

@@ -53,19 +53,18 @@ type PageTable []int32
 // and values of PageTokens tokens for all heads and the layers of a group, laid out as
 // [page][layer][key, value][head], then [HeadDim][token] for keys, whose products
 // with a query have a token in each lane of a vector, and [token][HeadDim] for
-// values. One of F16 and F32 is set.
+// values. In Q8_0 those are int8, and after them come float16 scales,
+// [HeadDim/32][token]. One of F16, F32 and Q8 is set.
 type KV struct {
 	Layers, Heads, HeadDim int     // Layers is of a page
 	Order                  []int32 // each layer's place on the pages of all groups; nil where there is one group
 	F16                    []uint16
 	F32                    []float32
+	Q8                     []byte
 }
 
-// PageElements is the number of elements of a page.
-func (kv *KV) PageElements() int { return kv.Layers * 2 * kv.blockHeads() }
-
-// blockHeads is the number of elements of one layer's keys on a page.
-func (kv *KV) blockHeads() int { return kv.Heads * PageTokens * kv.HeadDim }
+// PageElements is the number of elements of a page, of bytes in Q8_0.
+func (kv *KV) PageElements() int { return kv.Layers * 2 * kv.Heads * kv.block() }
 
 // place is a layer's group, of how many, and its place on the group's pages.
 func (kv *KV) place(layer int) (group, groups, at int) {
@@ -76,8 +75,17 @@ func (kv *KV) place(layer int) (group, groups, at int) {
 	return at / kv.Layers, len(kv.Order) / kv.Layers, at % kv.Layers
 }
 
-// keys is where the keys of a head on a page begin; its values begin
-// blockHeads later.
-func (kv *KV) keys(page int32, layer, head int) int {
-	return int(page)*kv.PageElements() + layer*2*kv.blockHeads() + head*PageTokens*kv.HeadDim
+// block is the number of elements of one head's keys on a page.
+func (kv *KV) block() int {
+	if kv.Q8 != nil {
+		return kernel.Q8Bytes(kv.HeadDim)
+	}
+	return PageTokens * kv.HeadDim
+}
+
+// at is where the keys of a head on a page begin, and where its values do.
+func (kv *KV) at(page int32, layer, head int) (keys, values int) {
+	block := kv.block()
+	keys = ((int(page)*kv.Layers+layer)*2*kv.Heads + head) * block
+	return keys, keys + kv.Heads*block
 }

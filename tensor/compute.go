@@ -85,12 +85,13 @@ type Compute struct {
 
 // worker is the working memory of one thread.
 type worker struct {
-	products *kernel.Scratch
-	queries  *kernel.Queries
-	folded   *kernel.States // of the spans that its queries have seen
-	half     []uint16       // a key
-	ahead    []byte         // what it will read next and hasn't fetched
-	_        [64]byte       // keeps the workers' headers on separate cache lines
+	products  *kernel.Scratch
+	queries   *kernel.Queries
+	folded    *kernel.States // of the spans that its queries have seen
+	half      []uint16       // a key
+	quantised *kernel.Acts   // a key or value
+	ahead     []byte         // what it will read next and hasn't fetched
+	_         [64]byte       // keeps the workers' headers on separate cache lines
 }
 
 // NewCompute prices and allocates the working memory for limits.
@@ -115,6 +116,9 @@ func NewCompute(lease *budget.Lease, act Activations, limits Limits) (*Compute, 
 		if err := lease.ReserveItems(budget.Scratch, uint64(limits.HeadDim), 2); err != nil {
 			return nil, err
 		}
+		if err := lease.Reserve(budget.Scratch, kernel.ActsBytes(1, wholeBlocks(limits.HeadDim))); err != nil {
+			return nil, err
+		}
 	}
 	states := spanStates * limits.Threads
 	if err := lease.Reserve(budget.Scratch, kernel.StatesBytes(states, limits.HeadDim)); err != nil {
@@ -134,14 +138,18 @@ func NewCompute(lease *budget.Lease, act Activations, limits Limits) (*Compute, 
 	c.linear.order.shares = make([]share, limits.Threads)
 	for range limits.Threads {
 		c.workers = append(c.workers, worker{
-			products: kernel.NewScratch(limits.MaxCols),
-			queries:  kernel.NewQueries(tileQueries, limits.HeadDim),
-			folded:   kernel.NewStates(tileQueries, limits.HeadDim),
-			half:     make([]uint16, limits.HeadDim),
+			products:  kernel.NewScratch(limits.MaxCols),
+			queries:   kernel.NewQueries(tileQueries, limits.HeadDim),
+			folded:    kernel.NewStates(tileQueries, limits.HeadDim),
+			half:      make([]uint16, limits.HeadDim),
+			quantised: kernel.NewActs(1, wholeBlocks(limits.HeadDim)),
 		})
 	}
 	return c, nil
 }
+
+// wholeBlocks is n and what is wanting for whole blocks.
+func wholeBlocks(n int) int { return (n + kernel.BlockLen - 1) / kernel.BlockLen * kernel.BlockLen }
 
 // Step takes a turn on an executor and runs f, whose operations run on its
 // threads. Panics and memory faults in f come back as the executor's errors.

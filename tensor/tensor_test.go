@@ -173,20 +173,23 @@ type attentionCase struct {
 	window int
 }
 
-func newAttentionCase(rng *rand.Rand, f16 bool) *attentionCase {
-	return newAttentionCaseOf(rng, f16, 77, 120)
+func newAttentionCase(rng *rand.Rand, pageType DType) *attentionCase {
+	return newAttentionCaseOf(rng, pageType, 77, 120)
 }
 
-func newAttentionCaseOf(rng *rand.Rand, f16 bool, lengths ...int) *attentionCase {
+func newAttentionCaseOf(rng *rand.Rand, pageType DType, lengths ...int) *attentionCase {
 	const kvHeads, headDim, layers = 2, 32, 2
 	pages := 5
 	for _, length := range lengths {
 		pages += length/PageTokens + 1
 	}
 	a := &attentionCase{heads: 6, layers: layers, kv: KV{Layers: layers, Heads: kvHeads, HeadDim: headDim}}
-	if f16 {
+	switch pageType {
+	case Q8_0:
+		a.kv.Q8 = make([]byte, pages*layers*2*kvHeads*headDim*Q8_0.RowBytes(PageTokens))
+	case F16:
 		a.kv.F16 = make([]uint16, pages*a.kv.PageElements())
-	} else {
+	default:
 		a.kv.F32 = make([]float32, pages*a.kv.PageElements())
 	}
 	order := rng.Perm(pages)
@@ -273,27 +276,31 @@ func (a *attentionCase) run(c *Compute, step func(func()), whole bool) []float32
 func TestAttention(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		f16    bool
+		pages  DType
 		bound  float64
 		scale  float32
 		window int
 	}{
-		// Scores and values are of the order of one; half a float16 step is 2^-11.
-		{"F32", false, 1e-5, 0, 0},
-		{"F16", true, 4e-3, 0, 0},
-		{"scaled", false, 1e-5, 0.3, 0},
-		{"a window of one", true, 4e-3, 0, 1},
-		{"a window of two", false, 1e-5, 0, 2},
-		{"a window less than a page", true, 4e-3, 0, 5},
-		{"a window of a page", false, 1e-5, 0, PageTokens},
-		{"a window over pages", false, 1e-5, 0, 2*PageTokens + 3},
-		{"a window over pages in F16", true, 4e-3, 0.3, 2*PageTokens + 5},
-		{"a window longer than a sequence", false, 1e-5, 0, 100},
+		// Scores and values are of the order of one; half a float16 step is 2^-11, half
+		// a step of Q8_0 a hundredth.
+		{"F32", F32, 1e-5, 0, 0},
+		{"F16", F16, 4e-3, 0, 0},
+		{"Q8_0", Q8_0, 4e-2, 0, 0},
+		{"scaled", F32, 1e-5, 0.3, 0},
+		{"a window of one", F16, 4e-3, 0, 1},
+		{"a window of one in Q8_0", Q8_0, 4e-2, 0, 1},
+		{"a window of two", F32, 1e-5, 0, 2},
+		{"a window less than a page", F16, 4e-3, 0, 5},
+		{"a window of a page", F32, 1e-5, 0, PageTokens},
+		{"a window over pages", F32, 1e-5, 0, 2*PageTokens + 3},
+		{"a window over pages in F16", F16, 4e-3, 0.3, 2*PageTokens + 5},
+		{"a window over pages in Q8_0", Q8_0, 6e-2, 0.3, 2*PageTokens + 5},
+		{"a window longer than a sequence", F32, 1e-5, 0, 100},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var first []float32
 			for threads := 1; threads <= 3; threads++ {
-				a := newAttentionCase(rand.New(rand.NewPCG(7, 8)), tc.f16)
+				a := newAttentionCase(rand.New(rand.NewPCG(7, 8)), tc.pages)
 				a.scale, a.window = tc.scale, tc.window
 				c, step := compute(t, threads, ActivationsInt8)
 				got := a.run(c, step, true)
@@ -323,19 +330,21 @@ func TestAttention(t *testing.T) {
 }
 
 func TestAttentionNaNReachesTheOutput(t *testing.T) {
-	a := newAttentionCase(rand.New(rand.NewPCG(9, 10)), true)
-	a.k[0][3] = float32(math.NaN())
-	c, step := compute(t, 1, ActivationsInt8)
-	out := a.run(c, step, true)
-	if !math.IsNaN(float64(out[18*a.heads*a.kv.HeadDim])) {
-		t.Error("a NaN in a key is lost")
+	for _, pages := range []DType{F16, Q8_0} {
+		a := newAttentionCase(rand.New(rand.NewPCG(9, 10)), pages)
+		a.k[0][3] = float32(math.NaN())
+		c, step := compute(t, 1, ActivationsInt8)
+		out := a.run(c, step, true)
+		if !math.IsNaN(float64(out[18*a.heads*a.kv.HeadDim])) {
+			t.Errorf("%v: a NaN in a key is lost", pages)
+		}
 	}
 }
 
 // TestAttentionSeesItsWindow puts what no token may see before the windows.
 func TestAttentionSeesItsWindow(t *testing.T) {
-	for _, f16 := range []bool{false, true} {
-		a := newAttentionCase(rand.New(rand.NewPCG(9, 10)), f16)
+	for _, pages := range []DType{F32, F16, Q8_0} {
+		a := newAttentionCase(rand.New(rand.NewPCG(9, 10)), pages)
 		a.window = PageTokens + 2
 		c, step := compute(t, 1, ActivationsInt8)
 		want := a.run(c, step, true)
@@ -347,10 +356,10 @@ func TestAttentionSeesItsWindow(t *testing.T) {
 		got := a.run(c, step, true)
 		at := len(got) - a.heads*dim
 		if !slices.Equal(got[at:], want[at:]) {
-			t.Errorf("float16 %v: the last token saw what is before its window", f16)
+			t.Errorf("%v: the last token saw what is before its window", pages)
 		}
 		if before := got[at-a.heads*dim]; !math.IsNaN(float64(before)) {
-			t.Errorf("float16 %v: the token before it didn't see the key at the edge of its own: %g", f16, before)
+			t.Errorf("%v: the token before it didn't see the key at the edge of its own: %g", pages, before)
 		}
 	}
 }
@@ -358,8 +367,8 @@ func TestAttentionSeesItsWindow(t *testing.T) {
 // TestAttentionInGroups divides the layers into two groups: all bits stay, and nothing
 // looks at pages that lie before all windows.
 func TestAttentionInGroups(t *testing.T) {
-	for _, f16 := range []bool{false, true} {
-		a := newAttentionCase(rand.New(rand.NewPCG(9, 10)), f16)
+	for _, pages := range []DType{F32, F16, Q8_0} {
+		a := newAttentionCase(rand.New(rand.NewPCG(9, 10)), pages)
 		a.window = 2*PageTokens + 3
 		c, step := compute(t, 2, ActivationsInt8)
 		want := a.run(c, step, true)
@@ -372,7 +381,7 @@ func TestAttentionInGroups(t *testing.T) {
 			a.batch.Tables[i] = both
 		}
 		if !slices.Equal(a.run(c, step, true), want) || !slices.Equal(a.run(c, step, false), want) {
-			t.Errorf("float16 %v: other bits", f16)
+			t.Errorf("%v: other bits", pages)
 		}
 		const n = 20 // the last tokens of the second sequence
 		first, rows := a.batch.Len()-n, a.heads*a.kv.HeadDim
@@ -390,7 +399,7 @@ func TestAttentionInGroups(t *testing.T) {
 			c.Attention(got, a.q[first*rows:], AttentionOptions{Heads: a.heads, Window: a.window}, &a.kv, 1, &b)
 		})
 		if !slices.Equal(got, want[first*rows:]) {
-			t.Errorf("float16 %v: other bits without what is before the windows", f16)
+			t.Errorf("%v: other bits without what is before the windows", pages)
 		}
 	}
 }

@@ -31,10 +31,14 @@ type modelFlags struct {
 type computeFlags struct {
 	MemoryLimit byteSize    `placeholder:"SIZE" help:"Most memory besides the mapped weights, such as 512MiB (default: half of what the process may use)."`
 	Activations activations `enum:"int8,f32" default:"int8" placeholder:"FORMAT" help:"Format of activations: int8, or f32 for the slow reference."`
+	KVCacheType kvCacheType `name:"kv-cache-type" enum:"f16,q8_0" default:"f16" placeholder:"TYPE" help:"Type of keys and values in the cache: f16, or q8_0 for half the memory."`
 }
 
-// activations is an --activations flag.
-type activations string
+// activations is an --activations flag, kvCacheType a --kv-cache-type flag.
+type (
+	activations string
+	kvCacheType string
+)
 
 // load loads the model that a path or a name of the catalogue means.
 func (f *engineFlags) load(ctx context.Context, model string, opts ...runtime.Option) (*runtime.Model, error) {
@@ -65,6 +69,9 @@ func (f *computeFlags) load(ctx context.Context, model string, opts ...runtime.O
 	}
 	if f.Activations == "f32" {
 		opts = append(opts, runtime.WithActivations(runtime.ActivationsF32))
+	}
+	if f.KVCacheType == "q8_0" {
+		opts = append(opts, runtime.WithKVCacheType(runtime.KVCacheQ8_0))
 	}
 	m, err := runtime.Load(ctx, path, opts...)
 	if err != nil {

@@ -18,8 +18,8 @@ const PageTokens = tensor.PageTokens
 
 // Shape is the geometry of a model's cache.
 type Shape struct {
-	Layers, Heads, HeadDim int  // Heads counts key heads
-	F32                    bool // keys and values as float32, for reference results
+	Layers, Heads, HeadDim int          // Heads counts key heads
+	Type                   tensor.DType // of keys and values: F32, F16 or Q8_0
 
 	// Windowed are the layers that attend to the last Window positions only; nil
 	// where all attend to all.
@@ -27,12 +27,23 @@ type Shape struct {
 	Window   int
 }
 
+// Check reports a shape that keys and values can't have.
+func (s Shape) Check() error {
+	switch {
+	case s.Type != tensor.F32 && s.Type != tensor.F16 && s.Type != tensor.Q8_0:
+		return fmt.Errorf("kvcache: keys and values can't be %v", s.Type)
+	case !s.Type.Fits(s.HeadDim):
+		return fmt.Errorf("kvcache: heads of %d elements are not whole blocks of %v", s.HeadDim, s.Type)
+	}
+	return nil
+}
+
 // PageBytes is the size of a page, math.MaxInt64 if it can't be counted.
 func (s Shape) PageBytes() int64 {
-	n := int64(2 * 2 * PageTokens)
-	if s.F32 {
-		n *= 2
+	if s.Check() != nil {
+		return math.MaxInt64
 	}
+	n := int64(2 * s.Type.RowBytes(PageTokens)) // of an element's keys and values, scales included
 	for _, f := range []int{s.groups().layers, s.Heads, s.HeadDim} {
 		if f <= 0 || n > math.MaxInt64/int64(f) {
 			return math.MaxInt64
@@ -145,6 +156,9 @@ type record struct {
 // New makes a cache of pages of the shape. Every page is priced in the budget
 // up front, though memory is committed only when a page is first used.
 func New(shape Shape, pages int, b *budget.Budget) (*Cache, error) {
+	if err := shape.Check(); err != nil {
+		return nil, err
+	}
 	size, price := shape.PageBytes(), shape.PagePrice()
 	if pages < 1 || pages > math.MaxInt32/2 || price > math.MaxInt/int64(pages) {
 		return nil, fmt.Errorf("kvcache: %d pages of %d bytes can't be addressed", pages, size)
@@ -171,10 +185,13 @@ func New(shape Shape, pages int, b *budget.Budget) (*Cache, error) {
 	c.kv = tensor.KV{Layers: c.groups.layers, Order: shape.order(), Heads: shape.Heads, HeadDim: shape.HeadDim}
 	// The arena is page-aligned memory that stays until Close takes these
 	// views away with it.
-	if shape.F32 {
-		c.kv.F32 = unsafe.Slice((*float32)(unsafe.Pointer(&arena[0])), len(arena)/4)
-	} else {
+	switch shape.Type {
+	case tensor.Q8_0:
+		c.kv.Q8 = arena
+	case tensor.F16:
 		c.kv.F16 = unsafe.Slice((*uint16)(unsafe.Pointer(&arena[0])), len(arena)/2)
+	default:
+		c.kv.F32 = unsafe.Slice((*float32)(unsafe.Pointer(&arena[0])), len(arena)/4)
 	}
 	return c, nil
 }
@@ -218,7 +235,7 @@ func (c *Cache) Close() error {
 		return nil
 	}
 	arena := c.arena
-	c.arena, c.free, c.kv.F16, c.kv.F32 = nil, nil, nil, nil
+	c.arena, c.free, c.kv.F16, c.kv.F32, c.kv.Q8 = nil, nil, nil, nil, nil
 	c.lease.Close()
 	return release(arena)
 }

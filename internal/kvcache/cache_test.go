@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/tensor"
 )
 
 func TestShapePageBytes(t *testing.T) {
@@ -14,8 +15,11 @@ func TestShapePageBytes(t *testing.T) {
 		shape Shape
 		want  int64
 	}{
-		{Shape{Layers: 30, Heads: 3, HeadDim: 64}, 30 * 3 * 64 * 2 * 2 * PageTokens},
-		{Shape{Layers: 1, Heads: 1, HeadDim: 32, F32: true}, 32 * 2 * 4 * PageTokens},
+		{Shape{Layers: 30, Heads: 3, HeadDim: 64, Type: tensor.F16}, 30 * 3 * 64 * 2 * 2 * PageTokens},
+		{Shape{Layers: 30, Heads: 3, HeadDim: 64, Type: tensor.Q8_0}, 30 * 3 * 2 * (64 + 2*2) * PageTokens},
+		{Shape{Layers: 1, Heads: 1, HeadDim: 32, Type: tensor.F32}, 32 * 2 * 4 * PageTokens},
+		{Shape{Layers: 1, Heads: 1, HeadDim: 48, Type: tensor.Q8_0}, math.MaxInt64},
+		{Shape{Layers: 1, Heads: 1, HeadDim: 64, Type: tensor.Q4_0}, math.MaxInt64},
 		{Shape{Layers: math.MaxInt32, Heads: math.MaxInt32, HeadDim: math.MaxInt32}, math.MaxInt64},
 		{Shape{}, math.MaxInt64},
 	} {
@@ -29,7 +33,21 @@ func TestShapePageBytes(t *testing.T) {
 }
 
 func TestNewPricesItsPages(t *testing.T) {
-	shape := Shape{Layers: 2, Heads: 1, HeadDim: 32}
+	for _, shape := range []Shape{
+		{Layers: 2, Heads: 1, HeadDim: 32, Type: tensor.F16},
+		{Layers: 2, Heads: 1, HeadDim: 32, Type: tensor.F32},
+		{Layers: 3, Heads: 2, HeadDim: 64, Type: tensor.Q8_0},
+	} {
+		t.Run(shape.Type.String(), func(t *testing.T) { testPrices(t, shape) })
+	}
+	for _, shape := range []Shape{{Layers: 2, Heads: 1, HeadDim: 48, Type: tensor.Q8_0}, {Layers: 2, Heads: 1, HeadDim: 64, Type: tensor.Q4_0}} {
+		if _, err := New(shape, 1, budget.New(1<<30)); err == nil {
+			t.Errorf("%+v: no error", shape)
+		}
+	}
+}
+
+func testPrices(t *testing.T, shape Shape) {
 	b := budget.New(10 * shape.PagePrice())
 	if _, err := New(shape, 11, b); !errors.Is(err, budget.ErrExceeded) {
 		t.Errorf("11 pages in a budget of 10: %v", err)
@@ -42,6 +60,10 @@ func TestNewPricesItsPages(t *testing.T) {
 	c, err := New(shape, 10, b)
 	if err != nil {
 		t.Fatal(err)
+	}
+	kv := c.KV()
+	if got, want := 4*len(kv.F32)+2*len(kv.F16)+len(kv.Q8), 10*int(shape.PageBytes()); got != want {
+		t.Errorf("pages have %d bytes, want %d", got, want)
 	}
 	if got := b.UsedFor(budget.KVCache); got != b.Limit() {
 		t.Errorf("%d bytes priced, want %d", got, b.Limit())

@@ -4,12 +4,14 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+
+	"github.com/dunlin-go/dunlin/tensor"
 )
 
 // every makes each n-th of the layers attend to all positions, the others to the last
 // 512.
 func every(n, layers, heads, dim int) Shape {
-	s := Shape{Layers: layers, Heads: heads, HeadDim: dim, Window: 512}
+	s := Shape{Layers: layers, Heads: heads, HeadDim: dim, Type: tensor.F16, Window: 512}
 	for i := range layers {
 		s.Windowed = append(s.Windowed, (i+1)%n != 0)
 	}
@@ -29,16 +31,16 @@ func TestGroups(t *testing.T) {
 		{"every other", every(2, 6, 2, 32), groups{3, 1, 1, 512}},
 		{"no windows", every(1, 6, 2, 32), groups{layers: 6, full: 1}},
 		{"windows only", every(7, 6, 2, 32), groups{layers: 6, full: 1}},
-		{"none said", Shape{Layers: 6, Heads: 2, HeadDim: 32}, groups{layers: 6, full: 1}},
+		{"none said", Shape{Layers: 6, Heads: 2, HeadDim: 32, Type: tensor.F16}, groups{layers: 6, full: 1}},
 		{"small pages", every(6, 34, 1, 32), groups{layers: 34, full: 1}},
-		{"another number of layers", Shape{Layers: 4, Heads: 9, HeadDim: 64, Windowed: []bool{true, false}, Window: 9}, groups{layers: 4, full: 1}},
-		{"no window's size", Shape{Layers: 2, Heads: 9, HeadDim: 64, Windowed: []bool{true, false}}, groups{layers: 2, full: 1}},
+		{"another number of layers", Shape{Layers: 4, Heads: 9, HeadDim: 64, Type: tensor.F16, Windowed: []bool{true, false}, Window: 9}, groups{layers: 4, full: 1}},
+		{"no window's size", Shape{Layers: 2, Heads: 9, HeadDim: 64, Type: tensor.F16, Windowed: []bool{true, false}}, groups{layers: 2, full: 1}},
 	} {
 		g := tc.shape.groups()
 		if g != tc.want {
 			t.Errorf("%s: %+v, want %+v", tc.name, g, tc.want)
 		}
-		one := Shape{Layers: 1, Heads: tc.shape.Heads, HeadDim: tc.shape.HeadDim}
+		one := Shape{Layers: 1, Heads: tc.shape.Heads, HeadDim: tc.shape.HeadDim, Type: tc.shape.Type}
 		if n := tc.shape.PageBytes() * int64(g.block()); n != int64(tc.shape.Layers)*one.PageBytes() {
 			t.Errorf("%s: a block has %d bytes", tc.name, n)
 		}
@@ -87,7 +89,7 @@ func TestPagesFor(t *testing.T) {
 			}
 		}
 	}
-	if one := (Shape{Layers: 3, Heads: 3, HeadDim: 64}); one.PagesFor(33) != 2 || one.groups().capacity(7) != 7*PageTokens || one.PagesAhead(256) != 0 {
+	if one := (Shape{Layers: 3, Heads: 3, HeadDim: 64, Type: tensor.F16}); one.PagesFor(33) != 2 || one.groups().capacity(7) != 7*PageTokens || one.PagesAhead(256) != 0 {
 		t.Error("one group has other numbers than blocks")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/tensor"
 )
 
 // player is a sequence that a test plays, with the tokens whose "keys and
@@ -26,13 +27,13 @@ type board struct {
 }
 
 func newBoard(t testing.TB, pages int) *board {
-	return newBoardOf(t, Shape{Layers: 1, Heads: 1, HeadDim: 8}, pages)
+	return newBoardOf(t, Shape{Layers: 1, Heads: 1, HeadDim: 8, Type: tensor.F16}, pages)
 }
 
 // hybrid is a shape with so many groups of one layer, whose pages are as small as can
 // be.
 func hybrid(full, windowed, window int) Shape {
-	s := Shape{Layers: full + windowed, Heads: 1, HeadDim: 64, Window: window}
+	s := Shape{Layers: full + windowed, Heads: 1, HeadDim: 64, Type: tensor.F16, Window: window}
 	for i := range s.Layers {
 		s.Windowed = append(s.Windowed, i%2 == 0 && windowed > 0 || full == 0)
 		if s.Windowed[i] {
@@ -164,7 +165,7 @@ func (b *board) check() {
 // many references as holders. (rapid prints what fails, shrunk, and its seed.)
 func TestPrefixes(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		shape := Shape{Layers: 1, Heads: 1, HeadDim: 8}
+		shape := Shape{Layers: 1, Heads: 1, HeadDim: 8, Type: tensor.F16}
 		if rapid.Bool().Draw(rt, "hybrid") {
 			shape = hybrid(rapid.IntRange(1, 2).Draw(rt, "full"), rapid.IntRange(1, 3).Draw(rt, "windowed"), rapid.IntRange(1, 100).Draw(rt, "window"))
 		}
@@ -359,7 +360,7 @@ func TestPublishedTwiceIsKeptOnce(t *testing.T) {
 
 // TestTrimmedMemoryReadsAsNew: a page whose memory was given back can be used.
 func TestTrimmedMemoryReadsAsNew(t *testing.T) {
-	c, err := New(Shape{Layers: 4, Heads: 4, HeadDim: 64}, 4, budget.New(1<<30))
+	c, err := New(Shape{Layers: 4, Heads: 4, HeadDim: 64, Type: tensor.F16}, 4, budget.New(1<<30))
 	if err != nil {
 		t.Fatal(err)
 	}

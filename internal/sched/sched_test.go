@@ -9,6 +9,7 @@ import (
 
 	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/internal/kvcache"
+	"github.com/dunlin-go/dunlin/tensor"
 )
 
 const page = kvcache.PageTokens
@@ -25,12 +26,12 @@ type bench struct {
 
 func newBench(t testing.TB, pages, places int, weights map[string]float64) *bench {
 	t.Helper()
-	return newBenchOf(t, kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 8}, pages, places, weights)
+	return newBenchOf(t, kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 8, Type: tensor.F16}, pages, places, weights)
 }
 
 // hybrid is a shape of three groups of layers, two of them with a window.
 func hybrid(window int) kvcache.Shape {
-	return kvcache.Shape{Layers: 3, Heads: 1, HeadDim: 64, Windowed: []bool{true, false, true}, Window: window}
+	return kvcache.Shape{Layers: 3, Heads: 1, HeadDim: 64, Type: tensor.F16, Windowed: []bool{true, false, true}, Window: window}
 }
 
 func newBenchOf(t testing.TB, shape kvcache.Shape, pages, places int, weights map[string]float64) *bench {
@@ -368,7 +369,7 @@ func TestSharedPagesCountOnce(t *testing.T) {
 	for _, tc := range []struct {
 		shape kvcache.Shape
 		pages int // 9 and the other's last one; windows of up to 4 blocks, of which 2 are shared
-	}{{kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 8}, 10}, {hybrid(2 * page), 9 + 2*4 + 1 + 2*2}} {
+	}{{kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 8, Type: tensor.F16}, 10}, {hybrid(2 * page), 9 + 2*4 + 1 + 2*2}} {
 		for spare, want := range []int{1, 2} {
 			b := newBenchOf(t, tc.shape, tc.pages-1+spare, 2, nil)
 			for id := range int32(2) {
@@ -497,7 +498,7 @@ type expected struct {
 func play(t *testing.T, seed uint64, operations int) (preemptions, cached int64) {
 	rng := rand.New(rand.NewPCG(seed, 9))
 	places := 1 + rng.IntN(8)
-	shape, pages := kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 8}, 2+rng.IntN(30)
+	shape, pages := kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 8, Type: tensor.F16}, 2+rng.IntN(30)
 	if seed%2 == 1 {
 		shape, pages = hybrid(1+rng.IntN(120)), 3+rng.IntN(60)
 	}

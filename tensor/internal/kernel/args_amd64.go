@@ -45,19 +45,23 @@ type dotArgs struct {
 }
 
 // attendArgs are the operands of a block's attention: d is a multiple of 8,
-// or of 16 for AVX-512; n and queries are at least 1.
+// or of 16 for AVX-512, or of 32 for Q8; n and queries are at least 1.
 type attendArgs struct {
-	q       unsafe.Pointer // [query][d]
-	keys    unsafe.Pointer // [d][blockKeys]
-	values  unsafe.Pointer // [key][d]
-	d       int
-	n       int            // keys
-	scores  unsafe.Pointer // [query][blockKeys]
-	acc     unsafe.Pointer // [query][d]
-	tops    unsafe.Pointer // [query]
-	sums    unsafe.Pointer
-	factors unsafe.Pointer
-	queries int
+	q           unsafe.Pointer // [query][d]
+	keys        unsafe.Pointer // [d][blockKeys]
+	keyScales   unsafe.Pointer // [d/32][blockKeys] float16 of Q8
+	values      unsafe.Pointer // [key][d], from the first key with a weight
+	valueScales unsafe.Pointer // [d/32][blockKeys], from the first key
+	d           int
+	n           int            // keys
+	skip        int            // to the first weight of a query
+	scores      unsafe.Pointer // [query][blockKeys]
+	scaled      unsafe.Pointer // [query][2][blockKeys] weights times scales
+	acc         unsafe.Pointer // [query][d]
+	tops        unsafe.Pointer // [query]
+	sums        unsafe.Pointer
+	factors     unsafe.Pointer
+	queries     int
 }
 
 // quantArgs are the operands of the quantisation of one token's blocks, of four at

@@ -18,6 +18,7 @@ type Queries struct {
 	factors []float32 // [query] what a higher top makes of the sums before
 	keys    []float32 // a block, widened by portable Go
 	values  []float32
+	scaled  []float32   // weights times scales, of the queries that assembly takes at once
 	arch    archQueries // operands of assembly
 }
 
@@ -28,14 +29,19 @@ func QueriesBytes(queries, d int) int64 {
 		return states
 	}
 	q, e := int64(queries), int64(d)
-	return states + 4*(q*e+q*BlockKeys+q+2*BlockKeys*e) + 4*alignment
+	return states + 4*(q*e+q*BlockKeys+q+2*BlockKeys*e+scaledWeights) + 5*alignment
 }
+
+// scaledWeights is how many weights assembly multiplies by scales at once: those of
+// six queries for two blocks of elements.
+const scaledWeights = 6 * 2 * BlockKeys
 
 // NewQueries returns memory for so many queries of d elements.
 func NewQueries(queries, d int) *Queries {
 	return &Queries{
 		States: *NewStates(queries, d), q: aligned[float32](queries * d), scores: aligned[float32](queries * BlockKeys),
 		factors: make([]float32, queries), keys: aligned[float32](BlockKeys * d), values: aligned[float32](BlockKeys * d),
+		scaled: aligned[float32](scaledWeights),
 	}
 }
 

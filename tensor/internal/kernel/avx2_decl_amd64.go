@@ -289,6 +289,21 @@ func scoresF16x2AVX2(a *attendArgs)
 //go:noescape
 func scoresF16x3AVX2(a *attendArgs)
 
+// scoresQ8x1AVX2 multiplies 1 queries with the block's keys of Q8.
+//
+//go:noescape
+func scoresQ8x1AVX2(a *attendArgs)
+
+// scoresQ8x2AVX2 multiplies 2 queries with the block's keys of Q8.
+//
+//go:noescape
+func scoresQ8x2AVX2(a *attendArgs)
+
+// scoresQ8x3AVX2 multiplies 3 queries with the block's keys of Q8.
+//
+//go:noescape
+func scoresQ8x3AVX2(a *attendArgs)
+
 // softmaxAVX2 turns the block's scores into weights.
 //
 //go:noescape
@@ -323,6 +338,21 @@ func weighF16x2AVX2(a *attendArgs)
 //
 //go:noescape
 func weighF16x3AVX2(a *attendArgs)
+
+// weighQ8x1AVX2 adds the block's weighted values of Q8 to the sums of 1 queries.
+//
+//go:noescape
+func weighQ8x1AVX2(a *attendArgs)
+
+// weighQ8x2AVX2 adds the block's weighted values of Q8 to the sums of 2 queries.
+//
+//go:noescape
+func weighQ8x2AVX2(a *attendArgs)
+
+// weighQ8x3AVX2 adds the block's weighted values of Q8 to the sums of 3 queries.
+//
+//go:noescape
+func weighQ8x3AVX2(a *attendArgs)
 
 // toF16AVX2 narrows x to float16.
 //

@@ -419,6 +419,41 @@ func scoresF16x8AVX512(a *attendArgs)
 //go:noescape
 func scoresF16x12AVX512(a *attendArgs)
 
+// scoresQ8x1AVX512 multiplies 1 queries with the block's keys of Q8.
+//
+//go:noescape
+func scoresQ8x1AVX512(a *attendArgs)
+
+// scoresQ8x2AVX512 multiplies 2 queries with the block's keys of Q8.
+//
+//go:noescape
+func scoresQ8x2AVX512(a *attendArgs)
+
+// scoresQ8x3AVX512 multiplies 3 queries with the block's keys of Q8.
+//
+//go:noescape
+func scoresQ8x3AVX512(a *attendArgs)
+
+// scoresQ8x4AVX512 multiplies 4 queries with the block's keys of Q8.
+//
+//go:noescape
+func scoresQ8x4AVX512(a *attendArgs)
+
+// scoresQ8x6AVX512 multiplies 6 queries with the block's keys of Q8.
+//
+//go:noescape
+func scoresQ8x6AVX512(a *attendArgs)
+
+// scoresQ8x8AVX512 multiplies 8 queries with the block's keys of Q8.
+//
+//go:noescape
+func scoresQ8x8AVX512(a *attendArgs)
+
+// scoresQ8x12AVX512 multiplies 12 queries with the block's keys of Q8.
+//
+//go:noescape
+func scoresQ8x12AVX512(a *attendArgs)
+
 // softmaxAVX512 turns the block's scores into weights.
 //
 //go:noescape
@@ -473,6 +508,31 @@ func weighF16x4AVX512(a *attendArgs)
 //
 //go:noescape
 func weighF16x6AVX512(a *attendArgs)
+
+// weighQ8x1AVX512 adds the block's weighted values of Q8 to the sums of 1 queries.
+//
+//go:noescape
+func weighQ8x1AVX512(a *attendArgs)
+
+// weighQ8x2AVX512 adds the block's weighted values of Q8 to the sums of 2 queries.
+//
+//go:noescape
+func weighQ8x2AVX512(a *attendArgs)
+
+// weighQ8x3AVX512 adds the block's weighted values of Q8 to the sums of 3 queries.
+//
+//go:noescape
+func weighQ8x3AVX512(a *attendArgs)
+
+// weighQ8x4AVX512 adds the block's weighted values of Q8 to the sums of 4 queries.
+//
+//go:noescape
+func weighQ8x4AVX512(a *attendArgs)
+
+// weighQ8x6AVX512 adds the block's weighted values of Q8 to the sums of 6 queries.
+//
+//go:noescape
+func weighQ8x6AVX512(a *attendArgs)
 
 // dotF32r8t1AVX512 multiplies groups of 8 rows of F32 with 1 tokens.
 //

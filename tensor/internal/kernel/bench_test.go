@@ -82,19 +82,32 @@ func BenchmarkAttention(b *testing.B) {
 	keys, values := make([]uint16, BlockKeys*d), make([]uint16, BlockKeys*d)
 	genericSet.ToF16(keys, normals(r, BlockKeys*d))
 	genericSet.ToF16(values, normals(r, BlockKeys*d))
-	for _, n := range []int{3, 24} {
-		qs, q := NewQueries(n, d), normals(r, d)
-		benchSets(b, fmt.Sprintf("F16-%dx%dx%d", n, blocks*BlockKeys, d), func(b *testing.B, s *Set) {
-			for b.Loop() {
-				for i := range n {
-					s.Begin(qs, i, q, 0.125)
+	keys8, values8, acts := make([]byte, Q8Bytes(d)), make([]byte, Q8Bytes(d)), NewActs(1, d)
+	for j := range BlockKeys {
+		genericSet.StoreKeyQ8(keys8, j, normals(r, d), acts)
+		genericSet.StoreValueQ8(values8, j, normals(r, d), acts)
+	}
+	for _, f := range []struct {
+		name   string
+		attend func(s *Set, qs *Queries, n int)
+	}{
+		{"F16", func(s *Set, qs *Queries, n int) { s.AttendF16(qs, 0, n, keys, values, 0, BlockKeys) }},
+		{"Q8_0", func(s *Set, qs *Queries, n int) { s.AttendQ8(qs, 0, n, keys8, values8, 0, BlockKeys) }},
+	} {
+		for _, n := range []int{3, 24} {
+			qs, q := NewQueries(n, d), normals(r, d)
+			benchSets(b, fmt.Sprintf("%s-%dx%dx%d", f.name, n, blocks*BlockKeys, d), func(b *testing.B, s *Set) {
+				for b.Loop() {
+					for i := range n {
+						s.Begin(qs, i, q, 0.125)
+					}
+					for range blocks {
+						f.attend(s, qs, n)
+					}
 				}
-				for range blocks {
-					s.AttendF16(qs, 0, n, keys, values, 0, BlockKeys)
-				}
-			}
-			b.ReportMetric(4*float64(n*d*blocks*BlockKeys)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-		})
+				b.ReportMetric(4*float64(n*d*blocks*BlockKeys)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+			})
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ func eachSet(t *testing.T, test func(t *testing.T, s *Set)) {
 
 // view takes guarded bytes as numbers. Slices at the end of a region are
 // aligned, as their sizes are whole numbers of elements.
-func view[T int8 | uint16 | int32 | float32](b []byte) []T {
+func view[T byte | int8 | uint16 | int32 | float32](b []byte) []T {
 	if len(b) == 0 {
 		return nil
 	}
@@ -46,7 +46,7 @@ func view[T int8 | uint16 | int32 | float32](b []byte) []T {
 }
 
 // place copies x to the end of a region, or to its start.
-func place[T int8 | uint16 | int32 | float32](r *guard.Region, x []T, start bool) []T {
+func place[T byte | int8 | uint16 | int32 | float32](r *guard.Region, x []T, start bool) []T {
 	n := len(x) * int(unsafe.Sizeof(*new(T)))
 	b := r.End(n)
 	if start {

@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"math"
+	"unsafe"
 )
 
 const (
@@ -58,6 +59,14 @@ func (s *Set) Prefetch(b []byte) (rest []byte) {
 		s.impl.prefetch(b[:n])
 	}
 	return b[n:]
+}
+
+// PrefetchAll fetches all of x into the outer caches.
+func PrefetchAll[T byte | uint16 | float32](s *Set, x []T) {
+	b := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(x))), len(x)*int(unsafe.Sizeof(*new(T))))
+	for len(b) > 0 {
+		b = s.Prefetch(b)
+	}
 }
 
 // ScratchBytes is the memory that a Scratch for rows of up to maxK elements

@@ -23,6 +23,7 @@ type kernels interface {
 	dequantize(f Format, dst []float32, src []byte)
 	attendF32(qs *Queries, lo, hi int, keys, values []float32, from, to int)
 	attendF16(qs *Queries, lo, hi int, keys, values []uint16, from, to int)
+	attendQ8(qs *Queries, lo, hi int, keys, values []byte, from, to int)
 	toF16(dst []uint16, src []float32)
 	fromF16(dst []float32, src []uint16)
 	sumSquares(x []float32) float32

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -65,7 +66,7 @@ func TestPrices(t *testing.T) {
 // TestMismatch gives each operation operands that don't fit.
 func TestMismatch(t *testing.T) {
 	a, sc, f := NewActs(2, 64), NewScratch(64), make([]float32, 128)
-	w := make([]byte, 3*Q8_0.RowBytes(64))
+	w := make([]byte, 34*64)[:3*Q8_0.RowBytes(64)]
 	h := make([]uint16, 128)
 	eachSet(t, func(t *testing.T, s *Set) {
 		for name, run := range map[string]func(){
@@ -87,6 +88,10 @@ func TestMismatch(t *testing.T) {
 			"Scratch":           func() { NewScratch(31) },
 			"attention keys":    func() { s.AttendF16(NewQueries(1, 1), 0, 1, h[:31], h, 0, 1) },
 			"attention values":  func() { s.AttendF32(NewQueries(1, 2), 0, 1, f, f[:1], 0, 1) },
+			"attention of Q8_0": func() { s.AttendQ8(NewQueries(1, 32), 0, 1, w[:34*32], w[:34*32-1], 0, 1) },
+			"part of a scale":   func() { s.AttendQ8(NewQueries(1, 16), 0, 1, w[:34*16], w[:34*16], 0, 1) },
+			"key of Q8_0":       func() { s.StoreKeyQ8(w[:34*32], 32, f[:32], a) },
+			"value of Q8_0":     func() { s.StoreValueQ8(w[:34*32], 0, f[:64], a) },
 			"attention block":   func() { s.AttendF32(NewQueries(1, 1), 0, 1, f, f, 0, BlockKeys+1) },
 			"attention queries": func() { s.AttendF32(NewQueries(1, 1), 0, 2, f, f, 0, 1) },
 			"query":             func() { s.Begin(NewQueries(1, 8), 0, f[:7], 1) },
@@ -118,6 +123,7 @@ func TestAllocs(t *testing.T) {
 	x, out, acc, qs := make([]float32, n*k), make([]float32, n*rows), make([]float32, k), NewQueries(1, k)
 	h := make([]uint16, n*k)
 	xk, hk := make([]float32, BlockKeys*k), make([]uint16, BlockKeys*k)
+	k8, v8, kept := make([]byte, Q8Bytes(k)), make([]byte, Q8Bytes(k)), NewActs(1, k)
 	sc := NewScratch(k)
 	w := make([]byte, rows*F32.RowBytes(k))
 	one, many := NewActs(1, k), NewActs(n, k)
@@ -136,6 +142,9 @@ func TestAllocs(t *testing.T) {
 			s.Begin(qs, 0, acc, 1)
 			s.AttendF16(qs, 0, 1, hk, h, 0, n-2)
 			s.AttendF32(qs, 0, 1, xk, x, 1, n-2)
+			s.StoreKeyQ8(k8, 1, x[:k], kept)
+			s.StoreValueQ8(v8, 1, x[:k], kept)
+			s.AttendQ8(qs, 0, 1, k8, v8, 1, n-2)
 			s.End(&qs.States, 0, acc)
 			s.ToF16(h, x)
 			s.FromF16(x, h)
@@ -149,4 +158,30 @@ func TestAllocs(t *testing.T) {
 			t.Errorf("%v allocations", allocs)
 		}
 	})
+}
+
+// prefetched records what is prefetched.
+type prefetched struct {
+	generic
+	lengths *[]int
+	next    *unsafe.Pointer
+}
+
+func (p prefetched) prefetch(b []byte) {
+	*p.lengths = append(*p.lengths, len(b))
+	if *p.next != nil && *p.next != unsafe.Pointer(&b[0]) {
+		*p.lengths = append(*p.lengths, -1) // not right after the one before
+	}
+	*p.next = unsafe.Add(unsafe.Pointer(&b[0]), len(b))
+}
+
+// TestPrefetchAll: everything is fetched, piece after piece, and nothing more.
+func TestPrefetchAll(t *testing.T) {
+	var got []int
+	var next unsafe.Pointer
+	s := &Set{impl: prefetched{lengths: &got, next: &next}}
+	PrefetchAll(s, make([]uint16, 0))
+	if PrefetchAll(s, make([]float32, 515)); !slices.Equal(got, []int{1024, 1024, 12}) {
+		t.Errorf("%d bytes were fetched as %v", 4*515, got)
+	}
 }

@@ -11,34 +11,43 @@ import (
 const (
 	blockKeys = 32
 	scoreRow  = 4 * blockKeys // bytes of a query's scores
+	scaleLen  = 32            // elements of a key that share a scale in Q8
+	scaleRow  = 2 * blockKeys // bytes of such scales of a block's keys
 	oneBits   = 0x3f800000
 )
+
+// pageFormats are what keys and values lie in.
+var pageFormats = []string{"F32", "F16", "Q8"}
 
 // attention generates the three passes over a block of keys and values, for so many
 // queries at once as the registers hold.
 func attention() {
-	for _, f := range []string{"F32", "F16"} {
+	for _, f := range pageFormats {
 		for _, n := range []int{1, 2, 3} {
 			wide8.scores(f, n)
 		}
 	}
 	softmax()
-	for _, f := range []string{"F32", "F16"} {
+	for _, f := range pageFormats {
 		for _, n := range []int{1, 2, 3} {
-			wide8.weigh(f, n, []int{8, 6, 4}[n-1])
+			most := []int{8, 6, 4}[n-1]
+			if f == "Q8" {
+				most = []int{8, 4, 4}[n-1] // whole scales
+			}
+			wide8.weigh(f, n, most)
 		}
 	}
 }
 
 // attention16 generates them for AVX-512.
 func attention16() {
-	for _, f := range []string{"F32", "F16"} {
+	for _, f := range pageFormats {
 		for _, n := range []int{1, 2, 3, 4, 6, 8, 12} {
 			wide16.scores(f, n)
 		}
 	}
 	softmax16()
-	for _, f := range []string{"F32", "F16"} {
+	for _, f := range pageFormats {
 		for _, n := range []int{1, 2, 3, 4, 6} {
 			wide16.weigh(f, n, 4)
 		}
@@ -46,19 +55,42 @@ func attention16() {
 }
 
 // scores generates the products of nq queries with a block's keys, which are the
-// lanes: one FMA for each element after the other.
+// lanes: one FMA for each element after the other. In Q8 the sums over the elements
+// that share a scale are multiplied by it and added up.
 func (w width) scores(f string, nq int) {
 	function(fmt.Sprintf("scores%sx%d%s", f, nq, w.suffix), "attendArgs",
 		fmt.Sprintf("multiplies %d queries with the block's keys of %s.", nq, f))
 	o := args()
 	x := newStrided(o.load("q"), rowBytes(o, "F32"), nq)
 	keys, out, d := o.load("keys"), o.load("scores"), o.load("d")
+	left := d // in the loop over elements
+	var scales reg.GPVirtual
+	if f == "Q8" {
+		scales, left = o.load("keyScales"), c.GP64()
+	}
 	acc := make([][]vec, nq)
 	for i := range acc {
 		acc[i] = w.vecs(blockKeys / w.lanes)
-		for _, a := range acc[i] {
-			w.zero(a)
+	}
+	clearAll := func() {
+		for i := range acc {
+			for _, a := range acc[i] {
+				w.zero(a)
+			}
 		}
+	}
+	storeAll := func() {
+		for i := range acc {
+			for j, a := range acc[i] {
+				c.VMOVUPS(a, at(out, scoreRow*i+w.bytes()*j))
+			}
+		}
+	}
+	clearAll()
+	if f == "Q8" {
+		storeAll()
+		c.Label("scale")
+		c.MOVQ(op.U32(scaleLen), left)
 	}
 	const unroll = 4
 	c.Label("elements")
@@ -85,12 +117,23 @@ func (w width) scores(f string, nq int) {
 	}
 	c.ADDQ(op.I32(unroll*blockKeys*elementBytes(f)), keys)
 	x.advance(4 * unroll)
-	c.SUBQ(op.U8(unroll), d)
+	c.SUBQ(op.U8(unroll), left)
 	c.JNZ(op.LabelRef("elements"))
-	for i := range acc {
-		for j, a := range acc[i] {
-			c.VMOVUPS(a, at(out, scoreRow*i+w.bytes()*j))
+	if f == "Q8" {
+		for j := range acc[0] {
+			s := w.vec()
+			w.fetch("F16", at(scales, 0), j, s)
+			for i := range acc {
+				c.VFMADD213PS(at(out, scoreRow*i+w.bytes()*j), s, acc[i][j])
+			}
 		}
+		storeAll()
+		clearAll()
+		c.ADDQ(op.U8(scaleRow), scales)
+		c.SUBQ(op.U8(scaleLen), d)
+		c.JNZ(op.LabelRef("scale"))
+	} else {
+		storeAll()
 	}
 	leave()
 }
@@ -98,7 +141,7 @@ func (w width) scores(f string, nq int) {
 // rowBytes is the size of d elements.
 func rowBytes(o operands, f string) reg.GPVirtual {
 	r := o.load("d")
-	c.SHLQ(op.U8(elementBytes(f)/2), r) // 2 or 4 bytes
+	c.SHLQ(op.U8(elementBytes(f)/2), r) // 1, 2 or 4 bytes
 	return r
 }
 
@@ -170,20 +213,39 @@ func softmax() {
 
 // weigh generates acc = acc*factor + sum over j of weight[j]*values[j], j
 // ascending, one FMA an element, for nq queries: for most vectors of elements at
-// once, then for one.
+// once, then for one. In Q8 the weights are multiplied by the scales first, for whole
+// scales of elements.
 func (w width) weigh(f string, nq, most int) {
 	function(fmt.Sprintf("weigh%sx%d%s", f, nq, w.suffix), "attendArgs",
 		fmt.Sprintf("adds the block's weighted values of %s to the sums of %d queries.", f, nq))
 	o := args()
 	values, acc, left := o.load("values"), o.load("acc"), o.load("d")
 	query, row := rowBytes(o, "F32"), rowBytes(o, f)
-	for _, m := range []int{most, 1} {
+	least := 1
+	var scales reg.GPVirtual
+	if f == "Q8" {
+		least, scales = scaleLen/w.lanes, o.load("valueScales")
+	}
+	sizes := []int{most}
+	if most > least {
+		sizes = append(sizes, least)
+	}
+	for _, m := range sizes {
 		label := fmt.Sprintf("chunk%d", m)
 		c.Label(label)
 		c.CMPQ(left, op.I32(w.lanes*m))
 		c.JLT(op.LabelRef("after" + label))
 		o = args()
 		p, count, factors, from := o.load("scores"), o.load("n"), o.load("factors"), c.GP64()
+		// Vectors that share a weight, how many such groups there are, and where a
+		// query's weights are.
+		shared, groups := m, 1
+		if f == "Q8" {
+			shared, groups = least, m/least
+			p = w.scaleWeights(o, p, scales, nq, groups)
+		}
+		weight := func(i, g int) op.Mem { return at(p, scoreRow*(i*groups+g)) }
+		c.ADDQ(o.at("skip"), p)
 		to := newStrided(acc, query, nq)
 		c.MOVQ(values, from)
 		sums := make([][]vec, nq)
@@ -196,15 +258,17 @@ func (w width) weigh(f string, nq, most int) {
 			}
 		}
 		c.Label("value" + label)
-		weights := w.vecs(nq)
-		for i := range weights {
-			c.VBROADCASTSS(at(p, scoreRow*i), weights[i])
-		}
-		for e := range m {
-			v := w.vec()
-			w.fetch(f, at(from, 0), e, v)
+		for g := range groups {
+			weights := w.vecs(nq)
 			for i := range weights {
-				c.VFMADD231PS(v, weights[i], sums[i][e])
+				c.VBROADCASTSS(weight(i, g), weights[i])
+			}
+			for e := g * shared; e < (g+1)*shared; e++ {
+				v := w.vec()
+				w.fetch(f, at(from, 0), e, v)
+				for i := range weights {
+					c.VFMADD231PS(v, weights[i], sums[i][e])
+				}
 			}
 		}
 		c.ADDQ(op.U8(4), p)
@@ -223,4 +287,24 @@ func (w width) weigh(f string, nq, most int) {
 		c.Label("after" + label)
 	}
 	leave()
+}
+
+// scaleWeights generates the products of nq queries' weights p with the scales of
+// the next groups of elements, and moves scales on. The products lie
+// [query][group][key].
+func (w width) scaleWeights(o operands, p, scales reg.GPVirtual, nq, groups int) reg.GPVirtual {
+	scaled := o.load("scaled")
+	for g := range groups {
+		for j := range blockKeys / w.lanes {
+			s := w.vec()
+			w.fetch("F16", at(scales, scaleRow*g), j, s)
+			for i := range nq {
+				product := w.vec()
+				c.VMULPS(at(p, scoreRow*i+w.bytes()*j), s, product)
+				c.VMOVUPS(product, at(scaled, scoreRow*(i*groups+g)+w.bytes()*j))
+			}
+		}
+	}
+	c.ADDQ(op.U8(scaleRow*groups), scales)
+	return scaled
 }

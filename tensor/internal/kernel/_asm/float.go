@@ -89,10 +89,13 @@ func (w width) zero(v vec) {
 	}
 }
 
-// fetch loads lanes elements i*lanes and up of a vector of 2- or 4-byte floats
-// at m.
+// fetch loads lanes elements i*lanes and up of a vector of floats or, for Q8, of
+// int8 at m.
 func (w width) fetch(f string, m op.Mem, i int, v vec) {
 	switch f {
+	case "Q8":
+		c.VPMOVSXBD(m.Offset(w.lanes*i), v)
+		c.VCVTDQ2PS(v, v)
 	case "F16":
 		c.VCVTPH2PS(m.Offset(2*w.lanes*i), v)
 	case "BF16":
@@ -104,8 +107,11 @@ func (w width) fetch(f string, m op.Mem, i int, v vec) {
 }
 
 func elementBytes(f string) int {
-	if f == "F32" {
+	switch f {
+	case "F32":
 		return 4
+	case "Q8":
+		return 1
 	}
 	return 2
 }
