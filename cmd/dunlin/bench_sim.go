@@ -65,7 +65,7 @@ func (c *benchCmd) checkSim() error {
 		return errors.New("a model in the process and --url can't be used together: --served-model names the server's")
 	case c.URL == "" && c.ServedModel != "":
 		return errors.New("--served-model needs --url")
-	case c.URL != "" && (c.Parallel != 0 || c.Queue != 0 || len(c.Threads) > 0 || c.modelFlags != modelFlags{computeFlags: computeFlags{Activations: "int8"}}):
+	case c.URL != "" && (c.Parallel != 0 || c.Queue != 0 || len(c.Threads) > 0 || c.modelFlags != modelFlags{computeFlags: computeFlags{Activations: "int8", KVCacheType: "f16"}}):
 		return errors.New("--url has its own threads, context and memory: flags that set a model's can't be used with it")
 	case len(c.Threads) > 1 || len(c.Threads) == 1 && c.Threads[0] < 1:
 		return errors.New("--serve-sim takes one number of threads, at least 1")
