@@ -80,7 +80,7 @@ func TestBenchSimInterrupted(t *testing.T) {
 	server := httptest.NewServer(engine)
 	defer server.Close()
 	var out bytes.Buffer
-	c := benchCmd{Prompt: []int{512}, Tokens: []int{128}, Streams: []int{1}, Repeat: 5, Output: "json", modelFlags: modelFlags{computeFlags: computeFlags{Activations: "int8"}}}
+	c := benchCmd{Prompt: []int{512}, Tokens: []int{128}, Streams: []int{1}, Repeat: 5, Output: "json", modelFlags: modelFlags{computeFlags: computeFlags{Activations: "int8", KVCacheType: "f16"}}}
 	line := `{"timestamp": 0, "input_length": 3, "output_length": 4}`
 	c.ServeSim = writeTrace(t, line, line, line)
 	c.URL, c.ServedModel, c.Concurrency = server.URL, fake.Info().ID, 1
