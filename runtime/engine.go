@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	goruntime "runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -75,7 +76,10 @@ type engine struct {
 	choose   func(i int)  // for the step's sequence i
 	gathered time.Time    // when gather was called
 	began    time.Time    // when forward did
+	yielded  time.Time    // when others were let run
 	pace     pace
+	attends  attends
+	price    float64 // of a pair of positions in this plan
 	idle     idleness
 	lost     bool   // the scheduler's state is damaged, and the loop is to end
 	check    func() // for tests: looks at the state after a step
@@ -93,6 +97,12 @@ const (
 	stepTimeAlone = 100 * time.Millisecond
 )
 
+// yieldAfter is for how long the engine computes before it lets those run whom it has
+// given something: the threads of the next step would take all CPUs, and Go preempts
+// them after 10 ms only. After each short step would be too often, where the host's
+// other goroutines want the CPUs as well.
+const yieldAfter = 8 * time.Millisecond
+
 func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, tok *tokenizer.Tokenizer, lease *budget.Lease, o *options) (*engine, error) {
 	cfg := model.Config()
 	e := &engine{
@@ -100,7 +110,7 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 		contextLength: o.contextLength, maxSequences: o.maxSequences, free: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer,
 		water: waterOf(o.streamBuffer, o.highWater), heartbeat: o.heartbeat, stallLimit: o.stallLimit, prefixIdle: o.prefixIdle,
 		privatePrefixes: o.privatePrefixes, weight: o.weight, live: map[*sequence]struct{}{},
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
+		attends: attendsOf(&cfg), wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	if err := lease.ReserveItems(budget.Scratch, uint64(limits.Logits), uint64(cfg.Vocabulary)*4); err != nil {
 		return nil, err
@@ -444,13 +454,18 @@ func (e *engine) run(ctx context.Context) {
 		e.failStep(&Error{Code: CodeInternal, Err: fmt.Errorf("internal error in a step: %w", err)})
 		return
 	}
-	e.pace.add(e.batch.Len(), e.prefills > 0, now.Sub(e.began))
+	a := e.compute.AttentionCost()
+	e.pace.add(measured{tokens: e.batch.Len(), prefill: e.prefills > 0, pairs: a.Pairs, took: now.Sub(e.began), attention: a.Took})
 	for _, s := range e.step {
 		if s.firstStep.IsZero() {
 			s.firstStep = e.began
 			e.counts.queueTime.add(s.firstStep.Sub(s.started))
 		}
 		e.deliver(s, now)
+	}
+	if now.Sub(e.yielded) >= yieldAfter {
+		goruntime.Gosched()
+		e.yielded = time.Now()
 	}
 }
 

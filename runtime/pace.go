@@ -3,13 +3,18 @@ package runtime
 import "time"
 
 // pace learns how long steps take, so that the next one can be sized by time.
-// A step costs a floor, most of it reading the weights, and something for each
-// token. Both are fitted by least squares to the last steps that had prompts
-// in them, with fading weights, and to what a step of mere decoding takes: many
-// of those don't make the others forgotten.
+// A step costs a floor, most of it reading the weights, something for each token, and
+// something for each position that a token attends to. The first two are fitted by
+// least squares to the last steps that had prompts in them, with fading weights, and
+// to what a step of mere decoding takes: many of those don't make the others
+// forgotten. Attention is measured by itself. Where it would be counted as the
+// tokens' own, a long prompt's last chunks would make the next one's first look slow.
+//
+// Work is counted in tokens that attend to nothing.
 type pace struct {
-	prefill, decode costs
-	most            int // tokens of the largest step so far
+	prefill, decode  costs
+	attention, pairs float64 // fading sums of its seconds and pairs, of steps with prompts
+	most             float64 // the work of the largest step so far
 }
 
 // costs are fading sums of 1, tokens, seconds and their products.
@@ -17,7 +22,7 @@ type costs struct{ weight, n, t, nn, nt float64 }
 
 // Bounds of what a step takes of prompts.
 const (
-	// minPrefill is how many prompt tokens a step has room for however slow
+	// minPrefill is how much work on prompts a step has room for however slow
 	// the machine is and however many sequences are decoding.
 	minPrefill = 4
 	// firstChunk is for the first step, before anything was measured.
@@ -40,32 +45,63 @@ func (c costs) mean() costs {
 	return costs{1, c.n / w, c.t / w, c.nn / w, c.nt / w}
 }
 
-// add notes a step; prefill says whether it had tokens of prompts.
-func (p *pace) add(tokens int, prefill bool, took time.Duration) {
-	c := &p.decode
-	if prefill {
-		c = &p.prefill
-	}
-	c.add(float64(tokens), took.Seconds())
-	p.most = max(p.most, tokens)
+// measured is a step's size and cost.
+type measured struct {
+	tokens          int
+	prefill         bool // it had tokens of prompts
+	pairs           int  // of tokens and positions they attend to
+	took, attention time.Duration
 }
 
-// tokens is how many fit into a step of the target's length. Where the floor
-// alone is longer than that, it is as many as double the floor: a step that
+// add notes a step.
+func (p *pace) add(m measured) {
+	c := &p.decode
+	if m.prefill {
+		c = &p.prefill
+		p.attention = p.attention*fade + m.attention.Seconds()
+		p.pairs = p.pairs*fade + float64(m.pairs)
+	}
+	c.add(float64(m.tokens), max(m.took-m.attention, 0).Seconds())
+	p.most = max(p.most, float64(m.tokens)+float64(m.pairs)*p.price())
+}
+
+// fit is what a step takes that has no tokens, and each token, besides attention. It is
+// false where the steps were all alike: then all is as if it were the tokens'.
+func (p *pace) fit() (floor, slope float64, ok bool) {
+	a, b := p.prefill, p.decode.mean()
+	a = costs{a.weight + b.weight, a.n + b.n, a.t + b.t, a.nn + b.nn, a.nt + b.nt}.mean()
+	if a.n == 0 {
+		return 0, 0, false
+	}
+	spread := a.nn - a.n*a.n
+	if spread < a.n*a.n/100 {
+		return 0, a.t / a.n, false
+	}
+	slope = (a.nt - a.n*a.t) / spread
+	slope = min(max(slope, a.t/a.n/64), a.t/a.n) // noise can make it absurd
+	return a.t - slope*a.n, slope, true
+}
+
+// price is the work of a pair.
+func (p *pace) price() float64 {
+	_, slope, _ := p.fit()
+	if p.pairs == 0 || slope == 0 {
+		return 0
+	}
+	return p.attention / p.pairs / slope
+}
+
+// work is how much fits into a step of the target's length. Where the floor
+// alone is longer than that, it is as much as double the floor: a step that
 // does little but read the weights helps nobody.
-func (p *pace) tokens(target time.Duration) int {
+func (p *pace) work(target time.Duration) float64 {
 	if p.prefill.weight == 0 {
 		return firstChunk
 	}
-	a, b := p.prefill, p.decode.mean()
-	a = costs{a.weight + b.weight, a.n + b.n, a.t + b.t, a.nn + b.nn, a.nt + b.nt}.mean()
-	spread := a.nn - a.n*a.n
-	if spread < a.n*a.n/100 {
-		return max(minPrefill, p.most+p.most/4+1) // all alike: the slope shows when one is not
+	floor, slope, ok := p.fit()
+	if !ok {
+		return max(minPrefill, p.most+p.most/4+1) // the slope shows when one is not like the others
 	}
-	slope := (a.nt - a.n*a.t) / spread
-	slope = min(max(slope, a.t/a.n/64), a.t/a.n) // noise can make it absurd
-	floor := a.t - slope*a.n
-	fit := max((target.Seconds()-floor)/slope, min(floor/slope, 1<<20))
-	return max(minPrefill, min(int(fit), 2*p.most)) // not far beyond what was seen
+	fit := max((target.Seconds()-floor)/slope, floor/slope)
+	return max(minPrefill, min(fit, 2*p.most, 1<<20)) // not far beyond what was seen
 }

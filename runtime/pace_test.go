@@ -24,12 +24,12 @@ func TestPace(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var p pace
-			p.add(1, false, tc.floor+tc.token) // somebody was decoding
+			p.add(measured{tokens: 1, took: tc.floor + tc.token}) // somebody was decoding
 			var sizes []int
 			for range 60 {
-				n := p.tokens(target)
+				n := int(p.work(target))
 				sizes = append(sizes, n)
-				p.add(n, true, tc.floor+time.Duration(n)*tc.token)
+				p.add(measured{tokens: n, prefill: true, took: tc.floor + time.Duration(n)*tc.token})
 			}
 			for _, n := range sizes[20:] {
 				if n < tc.least || n > tc.most {
@@ -37,9 +37,9 @@ func TestPace(t *testing.T) {
 				}
 			}
 			for range 500 {
-				p.add(1, false, tc.floor+tc.token)
+				p.add(measured{tokens: 1, took: tc.floor + tc.token})
 			}
-			if n := p.tokens(target); n < tc.least || n > tc.most {
+			if n := int(p.work(target)); n < tc.least || n > tc.most {
 				t.Errorf("after a long answer a step of %d, want %d to %d", n, tc.least, tc.most)
 			}
 		})
@@ -53,7 +53,7 @@ func paced(t *testing.T, ex *exec.Executor) *engine {
 	t.Cleanup(e.exec.Close)
 	for range 20 {
 		for _, n := range []int{1, 100, 200} {
-			e.pace.add(n, n > 1, time.Duration(10+n)*time.Millisecond)
+			e.pace.add(measured{tokens: n, prefill: n > 1, took: time.Duration(10+n) * time.Millisecond})
 		}
 	}
 	return e
@@ -64,7 +64,7 @@ func paced(t *testing.T, ex *exec.Executor) *engine {
 func TestPromptsHaveAsManyAsAnswers(t *testing.T) {
 	e := paced(t, exec.New(1))
 	for decoding := range 200 {
-		if n := e.prefillTokens(decoding); n < max(decoding, minPrefill) {
+		if n := int(e.prefillWork(decoding, float64(decoding))); n < max(decoding, minPrefill) {
 			t.Errorf("beside %d that decode there is room for %d tokens of prompts", decoding, n)
 		}
 	}
@@ -80,7 +80,7 @@ func TestStepsBesideOthers(t *testing.T) {
 	check := func(decoding int, target time.Duration) {
 		t.Helper()
 		want := tokens(target)
-		if got := e.prefillTokens(decoding) + decoding; got < want-16 || got > want+1 {
+		if got := int(e.prefillWork(decoding, float64(decoding))) + decoding; got < want-1 || got > want+1 {
 			t.Errorf("a step of %d tokens beside %d that decode, want %d", got, decoding, want)
 		}
 	}
@@ -97,4 +97,26 @@ func TestStepsBesideOthers(t *testing.T) {
 	}
 	other.Idle()
 	check(0, stepTimeAlone)
+}
+
+// TestPaceKnowsAttention computes a long prompt, whose tokens cost the more the later
+// they are, then another one: its steps are as long as they should be, from the first
+// to the last, and so are the next one's.
+func TestPaceKnowsAttention(t *testing.T) {
+	const target, floor, token, pair = 40 * time.Millisecond, 5 * time.Millisecond, 400 * time.Microsecond, 500 * time.Nanosecond
+	var p pace
+	p.add(measured{tokens: 1, took: floor + token}) // somebody was decoding
+	for prompt := range 3 {
+		for done, steps := 0, 0; done < 6000; steps++ {
+			n := max(1, int(p.work(target)/(1+p.price()*float64(done))))
+			pairs := n * (done + n/2)
+			m := measured{tokens: n, prefill: true, pairs: pairs, attention: time.Duration(pairs) * pair}
+			m.took = floor + time.Duration(n)*token + m.attention
+			if prompt+steps > 5 && (m.took < target*3/4 || m.took > target*5/4) {
+				t.Errorf("prompt %d, %d tokens from %d on take %v", prompt, n, done, m.took)
+			}
+			p.add(m)
+			done += n
+		}
+	}
 }

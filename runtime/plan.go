@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/dunlin-go/dunlin/internal/sched"
+	"github.com/dunlin-go/dunlin/models"
 )
 
 // plan fills the batch for the next step with what the scheduler chooses. It
@@ -12,25 +13,44 @@ import (
 func (e *engine) plan() bool {
 	e.batch.Reset()
 	e.step = e.step[:0]
+	e.price = e.pace.price()
 	e.exec.SetWeight(e.weight * float64(max(e.sched.Ready(), 1)))
 	var step []*sched.Sequence
-	step, e.prefills = e.sched.Plan(sched.Room{Tokens: e.limits.Tokens, Rows: e.limits.Logits, Prefill: e.prefillTokens})
+	step, e.prefills = e.sched.Plan(sched.Room{Tokens: e.limits.Tokens, Rows: e.limits.Logits, Unit: stepUnit, Prefill: e.prefillWork, Work: e.work})
 	for _, r := range step {
 		e.include(owner(r))
 	}
 	return len(step) > 0
 }
 
-// prefillTokens is how many tokens of prompts fit a step beside those that are
-// decoding: as many as these at least, or a crowd of answers on a slow machine
-// would keep all others from their first token.
-func (e *engine) prefillTokens(decoding int) int {
-	n := e.pace.tokens(e.target(decoding))
-	if n > 4*stepUnit {
-		n -= n % stepUnit
-	}
-	return max(n-decoding, decoding, minPrefill)
+// prefillWork is how much work on prompts fits a step beside that of those that are
+// decoding: as much at least as these have tokens, or a crowd of answers on a slow
+// machine would keep all others from their first token.
+func (e *engine) prefillWork(decoding int, work float64) float64 {
+	return max(e.pace.work(e.target(decoding))-work, float64(decoding), minPrefill)
 }
+
+// work is what a token costs at a position, in those that attend to nothing.
+func (e *engine) work(position int) float64 {
+	return 1 + e.price*float64(e.attends.pairs(position))
+}
+
+// attends is how many layers attend to all positions, and how many to a window.
+type attends struct{ full, windowed, window int }
+
+func attendsOf(cfg *models.Config) attends {
+	a := attends{full: cfg.Layers, window: cfg.Window}
+	for _, w := range cfg.Windowed {
+		if w {
+			a.full--
+			a.windowed++
+		}
+	}
+	return a
+}
+
+// pairs is how many positions the layers attend to for a token at one.
+func (a attends) pairs(position int) int { return a.full*position + a.windowed*min(position, a.window) }
 
 // target is how long a step with prompts is meant to take. Beside other models it
 // is this one's share of stepTime, as somebody else may be decoding there and waits

@@ -2,6 +2,7 @@ package tensor
 
 import (
 	"math"
+	"time"
 
 	"github.com/dunlin-go/dunlin/tensor/internal/kernel"
 )
@@ -100,9 +101,22 @@ func (c *Compute) Attention(out, q []float32, o AttentionOptions, kv *KV, layer 
 	t := &c.attention
 	t.group, t.groups, t.layer = kv.place(layer)
 	t.c, t.kv, t.b, t.out, t.q, t.AttentionOptions = c, kv, b, out, q, o
-	t.divide()
+	began := time.Now()
+	pairs := t.divide()
 	c.step.Do(t, len(t.parts)*kv.Heads, 1)
+	c.attended.Pairs += pairs
+	c.attended.Took += time.Since(began)
 }
+
+// AttentionCost is what attention has cost in a step.
+type AttentionCost struct {
+	Pairs int // of a token and a position that it attends to, about, over all layers
+	Took  time.Duration
+}
+
+// AttentionCost is what attention has cost in the step that runs, or did last. Unlike
+// the rest of a step it grows with the tokens' positions.
+func (c *Compute) AttentionCost() AttentionCost { return c.attended }
 
 type attentionTask struct {
 	c                    *Compute

@@ -42,12 +42,12 @@ type attentionPart struct {
 // spans is how many spans the tile sees.
 func (p *attentionPart) spans() int { return p.last - p.first + 1 }
 
-// divide makes the parts of the batch.
-func (t *attentionTask) divide() {
+// divide makes the parts of the batch, and returns how many pairs of a token and a
+// position there are, about.
+func (t *attentionTask) divide() (pairs int) {
 	b, heads := t.b, t.kv.Heads
 	t.parts = t.parts[:0]
 	most := max(1, tileQueries*heads/t.Heads) // tokens of a tile
-	work, tiles := 0, 0
 	for from := 0; from < b.Len(); {
 		to := from + 1
 		for to < b.Len() && b.Seqs[to] == b.Seqs[from] && to-from < most {
@@ -55,15 +55,14 @@ func (t *attentionTask) divide() {
 		}
 		p := attentionPart{from: from, to: to, slot: -1, first: t.windowStart(from) / spanKeys, last: int(b.Positions[to-1]) / spanKeys}
 		t.parts = append(t.parts, p)
-		work += t.work(&p)
+		pairs += t.work(&p)
 		from = to
 	}
-	tiles = len(t.parts)
 	used := 0
-	for i := range tiles {
+	for i := range len(t.parts) { // more come behind them
 		p := t.parts[i]
 		need := (p.to - p.from) * t.Heads * p.spans()
-		if p.spans() == 1 || t.work(&p)*partsPerThread*t.c.limits.Threads <= work*heads ||
+		if p.spans() == 1 || t.work(&p)*partsPerThread*t.c.limits.Threads <= pairs*heads ||
 			t.Heads/heads > tileQueries || used+need > t.states.Len() {
 			continue
 		}
@@ -77,6 +76,7 @@ func (t *attentionTask) divide() {
 		}
 		t.parts[i] = p // the last one
 	}
+	return pairs
 }
 
 // work is about what a tile's attention costs a key head.

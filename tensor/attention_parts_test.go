@@ -79,3 +79,30 @@ func (a *attentionCase) only(tokens []int) *Batch {
 	}
 	return b
 }
+
+// TestAttentionCountsPairs: of a batch's tokens and what they attend to, within their
+// windows, for each layer; not of the step before.
+func TestAttentionCountsPairs(t *testing.T) {
+	for _, window := range []int{0, 50} {
+		a := newAttentionCase(rand.New(rand.NewPCG(1, 2)), F16)
+		a.window = window
+		c, step := compute(t, 2, ActivationsInt8)
+		a.run(c, step, true)
+		want := 0
+		for _, p := range a.batch.Positions {
+			if n := int(p) + 1; window == 0 || n <= window {
+				want += n
+			} else {
+				want += window
+			}
+		}
+		// A tile counts what its last token sees for each of them.
+		for range 2 {
+			got := c.AttentionCost()
+			if got.Pairs < want || got.Pairs > want+8*a.batch.Len() || got.Took <= 0 {
+				t.Errorf("a window of %d: %+v, want %d", window, got, want)
+			}
+			a.run(c, step, true)
+		}
+	}
+}

@@ -70,6 +70,8 @@ type Compute struct {
 	f           func() error
 	inStep      func(*exec.Step) error // runStep, made once
 
+	attended AttentionCost // of this step so far
+
 	mu      sync.Mutex
 	current *exec.Step // the same, for Interrupt
 
@@ -163,6 +165,7 @@ func (c *Compute) runStep(s *exec.Step) error {
 	c.setStep(s)
 	defer c.setStep(nil)
 	c.linear.order.at = 0
+	c.attended = AttentionCost{}
 	return c.f()
 }
 

@@ -11,9 +11,20 @@ import (
 type Room struct {
 	Tokens int // at most, no fewer than sequences can run
 	Rows   int // of logits, no fewer than sequences can run
-	// Prefill is how many tokens of prompts are to be computed beside those of
-	// so many sequences that decode.
-	Prefill func(decoding int) int
+	Unit   int // of a step of more tokens than a few, or 0: what it is a multiple of
+	// Prefill is how much work on prompts is to be done beside so many sequences
+	// that decode and their work.
+	Prefill func(decoding int, work float64) float64
+	// Work is what a token costs at a position. Attending to what is before it, a
+	// late one costs more than the first; nil: each costs 1.
+	Work func(position int) float64
+}
+
+func (r *Room) work(position int) float64 {
+	if r.Work == nil {
+		return 1
+	}
+	return r.Work(position)
 }
 
 // Plan chooses the sequences of the next step and sets their Planned and Rows:
@@ -36,14 +47,17 @@ func (s *Scheduler) Plan(room Room) (step []*Sequence, prefills int) {
 			s.include(r, 1)
 		}
 	}
-	decoding := len(s.step)
+	decoding, work := len(s.step), 0.
 	if len(s.prefills) == 0 {
 		return s.step, 0
 	}
 	// Each sequence has a row of logits of its own; one that wants more takes the
 	// others.
 	spare := room.Rows - len(s.running)
-	s.share(min(room.Prefill(decoding), room.Tokens-decoding), spare)
+	for _, r := range s.step {
+		work += room.work(r.Done)
+	}
+	s.share(&room, room.Prefill(decoding, work), decoding, spare)
 	for _, r := range s.prefills {
 		n := min(r.Planned, r.atMost(spare))
 		r.Planned = 0
@@ -104,25 +118,36 @@ func (s *Scheduler) grow(r *Sequence, n int) bool {
 	return true
 }
 
-// share divides the tokens of a step among the prompts.
-func (s *Scheduler) share(left, spare int) {
+// share divides the work of a step among the prompts.
+func (s *Scheduler) share(room *Room, work float64, decoding, spare int) {
 	first := s.prefills[0]
-	first.Planned = min(max(left/4, 1), first.atMost(spare), left)
-	left -= first.Planned
+	left := room.Tokens - decoding
+	give := func(r *Sequence, n int, price float64) {
+		r.Planned += n
+		left -= n
+		work -= float64(n) * price
+	}
+	price := room.work(first.Done)
+	give(first, min(max(int(work/4/price), 1), first.atMost(spare), left), price)
 	s.order = append(s.order[:0], s.prefills...)
 	slices.SortStableFunc(s.order, func(a, b *Sequence) int {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.atMost(spare), b.atMost(spare)))
 	})
 	for i, r := range s.order {
-		if left == 0 {
-			break
-		}
 		if r != first && (r.follows(first) || slices.ContainsFunc(s.order[:i], r.follows)) {
 			continue
 		}
-		n := min(left, r.atMost(spare)-r.Planned)
-		r.Planned += n
-		left -= n
+		price := room.work(r.Done)
+		n, wanted := max(min(left, int(work/price)), 0), r.atMost(spare)-r.Planned
+		if n >= wanted {
+			give(r, wanted, price)
+			continue
+		}
+		if total := room.Tokens - left + n; room.Unit > 0 && total > 4*room.Unit {
+			n -= min(total%room.Unit, n)
+		}
+		give(r, n, price)
+		break
 	}
 }
 

@@ -42,8 +42,8 @@ import (
 // In a step where it can't, because others are in the step already, those come
 // closer to their ends, and nobody is admitted while pages are short.
 //
-// A step has a token of every sequence that decodes, then prompts, as many
-// tokens as the caller says. A quarter goes to the first in rank, so that it
+// A step has a token of every sequence that decodes, then prompts, as much work
+// as the caller says. A quarter goes to the first in rank, so that it
 // can't starve, the rest by priority and then to the shortest, which are done
 // soonest. A prompt that begins as another one does waits while that one
 // computes what they share, and takes the pages over.
