@@ -14,7 +14,8 @@ import "time"
 type pace struct {
 	prefill, decode  costs
 	attention, pairs float64 // fading sums of its seconds and pairs, of steps with prompts
-	most             float64 // the work of the largest step so far
+	mostTokens       int     // of a step so far
+	mostPairs        int
 }
 
 // costs are fading sums of 1, tokens, seconds and their products.
@@ -62,7 +63,7 @@ func (p *pace) add(m measured) {
 		p.pairs = p.pairs*fade + float64(m.pairs)
 	}
 	c.add(float64(m.tokens), max(m.took-m.attention, 0).Seconds())
-	p.most = max(p.most, float64(m.tokens)+float64(m.pairs)*p.price())
+	p.mostTokens, p.mostPairs = max(p.mostTokens, m.tokens), max(p.mostPairs, m.pairs)
 }
 
 // fit is what a step takes that has no tokens, and each token, besides attention. It is
@@ -99,9 +100,10 @@ func (p *pace) work(target time.Duration) float64 {
 		return firstChunk
 	}
 	floor, slope, ok := p.fit()
+	most := float64(p.mostTokens) + float64(p.mostPairs)*p.price()
 	if !ok {
-		return max(minPrefill, p.most+p.most/4+1) // the slope shows when one is not like the others
+		return max(minPrefill, most+most/4+1) // the slope shows when one is not like the others
 	}
 	fit := max((target.Seconds()-floor)/slope, floor/slope)
-	return max(minPrefill, min(fit, 2*p.most, 1<<20)) // not far beyond what was seen
+	return max(minPrefill, min(fit, 2*most, 1<<20)) // not far beyond what was seen
 }
