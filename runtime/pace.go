@@ -104,6 +104,9 @@ func (p *pace) work(target time.Duration) float64 {
 	if !ok {
 		return max(minPrefill, most+most/4+1) // the slope shows when one is not like the others
 	}
-	fit := max((target.Seconds()-floor)/slope, floor/slope)
-	return max(minPrefill, min(fit, 2*most, 1<<20)) // not far beyond what was seen
+	fit := 2 * most // not far beyond what was seen
+	if slope > 0 {  // or the clock is too coarse
+		fit = min(fit, max((target.Seconds()-floor)/slope, floor/slope))
+	}
+	return max(minPrefill, fit)
 }

@@ -120,3 +120,14 @@ func TestPaceKnowsAttention(t *testing.T) {
 		}
 	}
 }
+
+// TestPaceWithoutTime: a clock too coarse for the steps doesn't make them small.
+func TestPaceWithoutTime(t *testing.T) {
+	var p pace
+	for _, n := range []int{16, 20, 30} {
+		p.add(measured{tokens: n, prefill: true, pairs: n * n / 2})
+	}
+	if w := p.work(stepTime); !(w >= 30 && w < 1<<20) || p.price() != 0 {
+		t.Errorf("room for %g, a pair is %g", w, p.price())
+	}
+}
