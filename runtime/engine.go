@@ -101,7 +101,7 @@ const (
 // given something: the threads of the next step would take all CPUs, and Go preempts
 // them after 10 ms only. After each short step would be too often, where the host's
 // other goroutines want the CPUs as well.
-const yieldAfter = 8 * time.Millisecond
+const yieldAfter = 2 * time.Millisecond
 
 func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, tok *tokenizer.Tokenizer, lease *budget.Lease, o *options) (*engine, error) {
 	cfg := model.Config()

@@ -89,8 +89,8 @@ type StepEnded struct {
 // The functions are called one after the other, in the order of what happened,
 // on a goroutine that the model keeps for o and that [Model.Close] waits for. The
 // engine doesn't wait for them but where an observer is 256 calls behind. A panic
-// in one, runtime.Goexit, or being stuck for a second where the engine or Close
-// waits ends the observer: it is told nothing more, and the engine goes on;
+// in one, runtime.Goexit, or keeping the engine waiting for a second, or
+// for a tenth of the time in the long run, or Close for a second, ends the observer: it is told nothing more, and the engine goes on;
 // [Stats.ObserversDropped] counts it.
 func WithObserver(o Observer) Option {
 	return func(opts *options) error {
@@ -109,6 +109,8 @@ type listener struct {
 	observer Observer
 	queue    chan observation
 	done     chan struct{} // closed when its goroutine has ended
+	patience time.Duration // for how long the loop waits for it altogether; a tenth of the time that passes comes back
+	waited   time.Time     // when it last did
 	gone     atomic.Bool   // it is told nothing more
 	dropped  *atomic.Int64 // counts those that are gone before their time
 }
@@ -158,7 +160,8 @@ func (l *listener) drop() {
 	}
 }
 
-// tell queues an observation, and waits for room for as long as patience lasts.
+// tell queues an observation, and waits for room for as long as patience lasts: an
+// observer that is always late must not set the engine's pace.
 func (l *listener) tell(ob observation) {
 	if l.gone.Load() {
 		return
@@ -168,10 +171,17 @@ func (l *listener) tell(ob observation) {
 		return
 	default:
 	}
-	t := time.NewTimer(observerPatience)
+	now := time.Now()
+	left := observerPatience
+	if !l.waited.IsZero() {
+		left = min(left, l.patience+now.Sub(l.waited)/10)
+	}
+	t := time.NewTimer(left)
 	defer t.Stop()
 	select {
 	case l.queue <- ob:
+		l.waited = time.Now()
+		l.patience = left - l.waited.Sub(now)
 	case <-l.done:
 	case <-t.C:
 		l.drop()

@@ -215,3 +215,35 @@ func TestStuckObserver(t *testing.T) {
 		}
 	})
 }
+
+// TestSlowObserver: one that takes longer than the steps is waited for now and then,
+// not for ever.
+func TestSlowObserver(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		call, step time.Duration
+		dropped    int64
+	}{
+		{"slower than steps", 100 * time.Millisecond, time.Millisecond, 1},
+		{"a little slower", 12 * time.Millisecond, 11 * time.Millisecond, 0},
+		{"as quick as can be expected", time.Millisecond, 10 * time.Millisecond, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var c meters
+			l := listen(Observer{Step: func(StepEnded) { time.Sleep(tt.call) }}, &c.observersDropped)
+			begin := time.Now()
+			for range 2000 {
+				time.Sleep(tt.step)
+				l.tell(observation{})
+			}
+			if n := c.observersDropped.Load(); n != tt.dropped {
+				t.Errorf("%s: %d were dropped", tt.name, n)
+			}
+			if late := time.Since(begin) - 2000*tt.step; late > 2000*tt.step/10+2*observerPatience {
+				t.Errorf("%s: it kept the engine for %v", tt.name, late)
+			}
+			l.gone.Store(true)
+			l.end()
+		})
+	}
+}

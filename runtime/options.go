@@ -80,7 +80,7 @@ func WithThreads(n int) Option {
 	}
 }
 
-// WithMaxSequences sets how many requests are computed at the same time, 32 by
+// WithMaxSequences sets how many requests are computed at the same time, 1 to 1024, 32 by
 // default. Others wait in the queue.
 func WithMaxSequences(n int) Option {
 	return func(o *options) (err error) {
@@ -89,7 +89,7 @@ func WithMaxSequences(n int) Option {
 	}
 }
 
-// WithQueue sets how many requests may wait, 1024 by default. Beyond it Start
+// WithQueue sets how many requests may wait, 1 to 1048576, 1024 by default. Beyond it Start
 // returns [CodeOverloaded].
 func WithQueue(n int) Option {
 	return func(o *options) (err error) {
@@ -244,7 +244,7 @@ func WithPrivatePrefixes() Option {
 }
 
 // WithTenantWeight sets a tenant's share of what is computed, relative to those
-// of other tenants whose requests wait at the same time; 1 by default. It is
+// of other tenants whose requests wait at the same time: 1e-6 to 1e6, 1 by default. It is
 // counted in tokens.
 func WithTenantWeight(tenant string, weight float64) Option {
 	return func(o *options) error {
@@ -263,7 +263,7 @@ func WithTenantWeight(tenant string, weight float64) Option {
 }
 
 // WithModelWeight sets how much a request of this model counts beside those of
-// other models that the process computes at the same time, 1 by default. Each
+// other models that the process computes at the same time: 0.001 to 1000, 1 by default. Each
 // model gets the CPUs for a part of the time: its weight times the number of its requests
 // that are being computed, over the sum of that for all models. So beside a
 // model with 8 requests one with a single request takes a ninth, with weight 0.5

@@ -95,7 +95,7 @@ func (c *benchCmd) Run(ctx context.Context, std *stdio) (err error) {
 	if c.JSON {
 		c.Output = "json"
 	}
-	if c.ServeSim != "" {
+	if c.ServeSim != nil {
 		return c.simulate(ctx, std)
 	}
 	if err := c.check(); err != nil {

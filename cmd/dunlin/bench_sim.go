@@ -15,7 +15,7 @@ import (
 
 // simFlags say how a trace of requests is replayed.
 type simFlags struct {
-	ServeSim    string        `group:"Replay of a trace:" placeholder:"TRACE" help:"Replay a trace of requests (docs/traces.md) instead, and tell how the model keeps up."`
+	ServeSim    *string       `group:"Replay of a trace:" placeholder:"TRACE" help:"Replay a trace of requests (docs/traces.md) instead, and tell how the model keeps up."`
 	URL         string        `group:"Replay of a trace:" placeholder:"URL" help:"Send it to the server of OpenAI's API at this address instead of a MODEL in the process."`
 	ServedModel string        `group:"Replay of a trace:" placeholder:"NAME" help:"What requests to --url name as their model (default: default)."`
 	Rate        float64       `group:"Replay of a trace:" placeholder:"X" help:"Requests that arrive each second in the mean, instead of the trace's own rate."`
@@ -57,6 +57,8 @@ type simTrace struct {
 func (c *benchCmd) checkSim() error {
 	plain := slices.Equal(c.Prompt, []int{512}) && slices.Equal(c.Tokens, []int{128}) && slices.Equal(c.Streams, []int{1}) && c.Repeat == 5
 	switch {
+	case *c.ServeSim == "":
+		return errors.New("--serve-sim names no trace")
 	case !plain:
 		return errors.New("-p, -n, -b and -r have no meaning with --serve-sim")
 	case c.URL == "" && c.Model == "":
@@ -95,7 +97,7 @@ func (c *benchCmd) simulate(ctx context.Context, std *stdio) (err error) {
 	defer lease.Close()
 	trace, err := c.readTrace(lease)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.ServeSim, err)
+		return fmt.Errorf("%s: %w", *c.ServeSim, err)
 	}
 	arrivals, err := opt.ArrivalRate(trace)
 	if err != nil {
@@ -124,7 +126,7 @@ func (c *benchCmd) simulate(ctx context.Context, std *stdio) (err error) {
 }
 
 func (c *benchCmd) readTrace(lease *budget.Lease) (t *loadsim.Trace, err error) {
-	f, err := os.Open(c.ServeSim)
+	f, err := os.Open(*c.ServeSim)
 	if err != nil {
 		return nil, err
 	}

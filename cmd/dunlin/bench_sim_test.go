@@ -82,7 +82,8 @@ func TestBenchSimInterrupted(t *testing.T) {
 	var out bytes.Buffer
 	c := benchCmd{Prompt: []int{512}, Tokens: []int{128}, Streams: []int{1}, Repeat: 5, Output: "json", modelFlags: modelFlags{computeFlags: computeFlags{Activations: "int8", KVCacheType: "f16"}}}
 	line := `{"timestamp": 0, "input_length": 3, "output_length": 4}`
-	c.ServeSim = writeTrace(t, line, line, line)
+	trace := writeTrace(t, line, line, line)
+	c.ServeSim = &trace
 	c.URL, c.ServedModel, c.Concurrency = server.URL, fake.Info().ID, 1
 	err := c.Run(ctx, &stdio{strings.NewReader(""), &out, &out})
 	var got simReport

@@ -164,7 +164,7 @@ func (t *Trace) describe(rec *record, opt ReadOptions) error {
 func (rec *record) entry(block int) (e Entry, err error) {
 	switch {
 	case rec.Trace != nil || rec.About != nil || rec.BlockSize != nil:
-		return e, errors.New("trace, about and block_size belong on the first line")
+		return e, errors.New("about and block_size belong on the first line, with a field trace")
 	case rec.Timestamp == nil:
 		return e, errors.New("timestamp is missing")
 	case rec.InputLength == nil:
