@@ -134,10 +134,13 @@ type Histogram struct {
 }
 
 // HistogramBound is the upper bound of bucket i, the largest duration there is
-// for the last one.
+// for the last one and beyond, 0 before the first one.
 func HistogramBound(i int) time.Duration {
-	if i >= HistogramBuckets-1 {
+	switch {
+	case i >= HistogramBuckets-1:
 		return math.MaxInt64
+	case i < 0:
+		return 0
 	}
 	if i%2 == 1 {
 		return histogramUnit << (i / 2) * 3 / 2

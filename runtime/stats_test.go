@@ -11,6 +11,11 @@ import (
 )
 
 func TestHistogramBounds(t *testing.T) {
+	for _, i := range []int{-1, -2, math.MinInt} {
+		if b := HistogramBound(i); b != 0 {
+			t.Errorf("bound %d is %v", i, b)
+		}
+	}
 	for i := range HistogramBuckets {
 		bound := HistogramBound(i)
 		if b := bucketOf(bound); b != i {
