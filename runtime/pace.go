@@ -66,8 +66,9 @@ func (p *pace) add(m measured) {
 	p.mostTokens, p.mostPairs = max(p.mostTokens, m.tokens), max(p.mostPairs, m.pairs)
 }
 
-// fit is what a step takes that has no tokens, and each token, besides attention. It is
-// false where the steps were all alike: then all is as if it were the tokens'.
+// fit is what a step takes that has no tokens, and each token, in seconds without
+// attention. It is false where the steps were all alike: then all is as if it were the
+// tokens'.
 func (p *pace) fit() (floor, slope float64, ok bool) {
 	a, b := p.prefill, p.decode.mean()
 	a = costs{a.weight + b.weight, a.n + b.n, a.t + b.t, a.nn + b.nn, a.nt + b.nt}.mean()
@@ -86,6 +87,11 @@ func (p *pace) fit() (floor, slope float64, ok bool) {
 // price is the work of a pair.
 func (p *pace) price() float64 {
 	_, slope, _ := p.fit()
+	return p.priceAt(slope)
+}
+
+// priceAt is the same where a token takes so many seconds.
+func (p *pace) priceAt(slope float64) float64 {
 	if p.pairs == 0 || slope == 0 {
 		return 0
 	}
@@ -100,7 +106,7 @@ func (p *pace) work(target time.Duration) float64 {
 		return firstChunk
 	}
 	floor, slope, ok := p.fit()
-	most := float64(p.mostTokens) + float64(p.mostPairs)*p.price()
+	most := float64(p.mostTokens) + float64(p.mostPairs)*p.priceAt(slope)
 	if !ok {
 		return max(minPrefill, most+most/4+1) // the slope shows when one is not like the others
 	}

@@ -20,9 +20,10 @@ const (
 // # Turns
 //
 // Several engines share one set of workers, so they take turns, a step at a time,
-// each a [Client] whose share of the time is as its weight; see turn. Running two engines' operations at once would take longer
-// than one after the other: they would fight for the cache and the memory bus, and
-// a barrier of one would wait for a thread that is busy for the other.
+// each a [Client] whose share of the time is as its weight; see turn. Running two
+// engines' operations at once would take longer than one after the other: they would
+// fight for the cache and the memory bus, and a barrier of one would wait for a thread
+// that is busy for the other.
 //
 // # The protocol
 //

@@ -27,10 +27,9 @@ import (
 //
 // Pages are taken as sequences grow, not for the longest answer in advance; those
 // of layers with a window are given back as it moves on, so a sequence needs but so
-// many of them, however long it is. A
-// sequence is admitted when there are pages for what it knows and the next page
-// of tokens, besides what those that run need for the same. When pages run out
-// nevertheless, somebody is preempted: it gives its pages back, keeps its
+// many of them, however long it is. A sequence is admitted when there are pages for
+// what it knows and the next page of tokens, besides what those that run need for
+// the same. When pages run out nevertheless, somebody is preempted: it gives its pages back, keeps its
 // place, and computes its tokens anew when there is room. First those whose
 // readers are behind, as nothing is lost by that; then the last in rank, if it
 // ranks after the one in need and takes no part in the step yet. Its full pages
@@ -195,7 +194,7 @@ func (s *Scheduler) Admit() {
 		i := slices.IndexFunc(s.running, func(r *Sequence) bool { return r.pages == nil && !r.Stalled })
 		switch {
 		case i >= 0 && (head == nil || head.Priority <= s.running[i].Priority):
-			if !s.startFor(s.running[i], func(*Sequence) bool { return false }) {
+			if !s.startFor(s.running[i], nobody) {
 				return
 			}
 		case head == nil || !s.admit(head):
@@ -242,14 +241,22 @@ func (s *Scheduler) startFor(r *Sequence, may func(*Sequence) bool) bool {
 // canStart reports whether a sequence could start if all that may be preempted for it,
 // those whose readers are behind among them, were.
 func (s *Scheduler) canStart(r *Sequence, may func(*Sequence) bool) bool {
+	return s.fits(r, func(v *Sequence) bool { return v.Stalled || may(v) })
+}
+
+func nobody(*Sequence) bool { return false }
+
+// fits reports whether there would be pages for what r is to begin with, besides what
+// those that run and keep up need, if those that give way had given theirs back.
+func (s *Scheduler) fits(r *Sequence, gives func(*Sequence) bool) bool {
 	s.victims = s.victims[:0]
 	keep := 0
 	for _, q := range s.running {
 		switch {
 		case q.pages == nil:
-		case q.Stalled || may(q):
+		case gives(q):
 			s.victims = append(s.victims, q.pages)
-		default:
+		case !q.Stalled:
 			keep += s.toGrow(q)
 		}
 	}
@@ -290,14 +297,7 @@ func (s *Scheduler) displace(r *Sequence) {
 // start gives a sequence what the cache has of its tokens, if the pages for the
 // others can be had too.
 func (s *Scheduler) start(r *Sequence) bool {
-	keep := 0
-	for _, q := range s.running {
-		if q.pages != nil && !q.Stalled {
-			keep += s.toGrow(q)
-		}
-	}
-	_, held := s.cache.Lookup(r.Salt, r.prefix())
-	if s.cache.Available() < keep+s.demand(r)-held {
+	if !s.fits(r, nobody) {
 		return false
 	}
 	r.pages, r.Done = s.cache.Start(r.Salt, r.prefix(), r.Limit)
