@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/internal/loadsim"
 	"github.com/dunlin-go/dunlin/runtime"
@@ -55,11 +57,14 @@ type simTrace struct {
 
 // checkSim refuses flags that would have no effect.
 func (c *benchCmd) checkSim() error {
-	plain := slices.Equal(c.Prompt, []int{512}) && slices.Equal(c.Tokens, []int{128}) && slices.Equal(c.Streams, []int{1}) && c.Repeat == 5
+	var unset benchCmd
+	if err := kong.ApplyDefaults(&unset); err != nil {
+		return err
+	}
 	switch {
 	case *c.ServeSim == "":
 		return errors.New("--serve-sim names no trace")
-	case !plain:
+	case !slices.Equal(c.Prompt, unset.Prompt) || !slices.Equal(c.Tokens, unset.Tokens) || !slices.Equal(c.Streams, unset.Streams) || c.Repeat != unset.Repeat:
 		return errors.New("-p, -n, -b and -r have no meaning with --serve-sim")
 	case c.URL == "" && c.Model == "":
 		return errors.New("--serve-sim needs a model or --url")
@@ -67,7 +72,7 @@ func (c *benchCmd) checkSim() error {
 		return errors.New("a model in the process and --url can't be used together: --served-model names the server's")
 	case c.URL == "" && c.ServedModel != "":
 		return errors.New("--served-model needs --url")
-	case c.URL != "" && (c.Parallel != 0 || c.Queue != 0 || len(c.Threads) > 0 || c.modelFlags != modelFlags{computeFlags: computeFlags{Activations: "int8", KVCacheType: "f16"}}):
+	case c.URL != "" && (c.Parallel != 0 || c.Queue != 0 || len(c.Threads) > 0 || c.modelFlags != unset.modelFlags):
 		return errors.New("--url has its own threads, context and memory: flags that set a model's can't be used with it")
 	case len(c.Threads) > 1 || len(c.Threads) == 1 && c.Threads[0] < 1:
 		return errors.New("--serve-sim takes one number of threads, at least 1")
@@ -144,13 +149,7 @@ func (c *benchCmd) target(ctx context.Context, report *simReport) (loadsim.Targe
 		report.URL, report.Served = c.URL, c.ServedModel
 		return client, func() error { return nil }, err
 	}
-	var opts []runtime.Option
-	if c.Parallel != 0 {
-		opts = append(opts, runtime.WithMaxSequences(c.Parallel))
-	}
-	if c.Queue != 0 {
-		opts = append(opts, runtime.WithQueue(c.Queue))
-	}
+	opts := places(c.Parallel, c.Queue)
 	report.Threads = report.Machine.Processors
 	if len(c.Threads) > 0 {
 		report.Threads = min(c.Threads[0], report.Threads)

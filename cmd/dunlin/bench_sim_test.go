@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/alecthomas/kong"
 	"github.com/gin-gonic/gin"
 
 	"github.com/dunlin-go/dunlin/httpapi"
@@ -80,7 +81,11 @@ func TestBenchSimInterrupted(t *testing.T) {
 	server := httptest.NewServer(engine)
 	defer server.Close()
 	var out bytes.Buffer
-	c := benchCmd{Prompt: []int{512}, Tokens: []int{128}, Streams: []int{1}, Repeat: 5, Output: "json", modelFlags: modelFlags{computeFlags: computeFlags{Activations: "int8", KVCacheType: "f16"}}}
+	var c benchCmd
+	if err := kong.ApplyDefaults(&c); err != nil {
+		t.Fatal(err)
+	}
+	c.Output = "json"
 	line := `{"timestamp": 0, "input_length": 3, "output_length": 4}`
 	trace := writeTrace(t, line, line, line)
 	c.ServeSim = &trace

@@ -48,6 +48,17 @@ func (f *engineFlags) load(ctx context.Context, model string, opts ...runtime.Op
 	return f.modelFlags.load(ctx, model, opts...)
 }
 
+// places are how many requests run and wait, 0 for the defaults.
+func places(parallel, queue int) (opts []runtime.Option) {
+	if parallel != 0 {
+		opts = append(opts, runtime.WithMaxSequences(parallel))
+	}
+	if queue != 0 {
+		opts = append(opts, runtime.WithQueue(queue))
+	}
+	return opts
+}
+
 func (f *modelFlags) load(ctx context.Context, model string, opts ...runtime.Option) (*runtime.Model, error) {
 	if f.Context != 0 {
 		opts = append(opts, runtime.WithContextLength(f.Context))

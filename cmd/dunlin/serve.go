@@ -91,13 +91,7 @@ func (c *serveCmd) loadAll(ctx context.Context) (gens []runtime.Generator, all c
 			_ = all.Close() // the reason for giving up says more
 		}
 	}()
-	opts := c.ofModel()
-	if c.Parallel != 0 {
-		opts = append(opts, runtime.WithMaxSequences(c.Parallel))
-	}
-	if c.Queue != 0 {
-		opts = append(opts, runtime.WithQueue(c.Queue))
-	}
+	opts := append(c.ofModel(), places(c.Parallel, c.Queue)...)
 	seen := map[string]string{}
 	for _, model := range c.Models {
 		m, err := c.load(ctx, model, opts...)
