@@ -93,7 +93,7 @@ func checkPriced(t *testing.T, data []byte, limit int64) {
 	if err == nil {
 		priced = lease.Held()
 	}
-	if bytes > priced+priced/8+4096 {
+	if bytes > priced+priced/8+16<<10 {
 		t.Errorf("%d bytes were allocated for a file of %d, %d were priced (%v)", bytes, len(data), priced, err)
 	}
 }
