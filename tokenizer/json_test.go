@@ -90,6 +90,7 @@ func refusedJSON() []struct{ text, says string } {
 	level := `"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false}`
 	return []struct{ text, says string }{
 		{`{`, "malformed"},
+		{"{\"\xff\":0," + bpe + "," + level + "}", "UTF-8"},
 		{`{}`, "malformed"},
 		{`{"model":{"type":"WordLevel","vocab":{}}}`, `"WordLevel"`},
 		{`{` + bpe + `}`, "neither bytes nor spaces"},

@@ -16,7 +16,8 @@ func TestJSONPrice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			lease := budget.New(1 << 30).Lease()
 			defer lease.Close()
-			checkReadingPriced(t, lease, func() { _, _ = FromJSON([]byte(file), lease) })
+			data := []byte(file)
+			checkReadingPriced(t, lease, func() { _, _ = FromJSON(data, lease) })
 		})
 	}
 }
@@ -61,6 +62,8 @@ func pricedJSON(size int) map[string]string {
 		"rows":            `{"model":{"type":"Unigram","vocab":[` + many(`[]`) + `]}}`,
 		"rows of maps":    `{"model":{"type":"Unigram","vocab":[` + many(`[{"":0},{"":0}]`) + `]}}`,
 		"a long row":      `{"model":{"type":"Unigram","vocab":[["a",[` + many(`{}`) + `]]]}}`,
+		// JSON makes three bytes of each.
+		"not UTF-8": `{"model":{"type":"BPE","v` + strings.Repeat("\xff", size) + `":{},"vocab":{"a":0},"merges":[]}}`,
 		"deep": `{"pre_tokenizer":` + strings.Repeat(`{"type":"Sequence","pretokenizers":[`, size/175) + many(`{}`) +
 			strings.Repeat(`]}`, size/175) + `,` + bpe + `}`,
 	}
