@@ -175,8 +175,8 @@ func changeUnderCallers(t *testing.T, dir string, good []byte, d damage, tokens 
 	path, bystander := filepath.Join(dir, "of", "model.gguf"), filepath.Join(dir, "bystander.gguf")
 	// A model that is there all the time, which also shows the process's budget.
 	before := openAt(t, bystander, mediumOther())
-	wantOther := answersOf(t, before, tokens)
 	budget := before.Stats().BudgetUsed
+	wantOther := answersOf(t, before, tokens)
 	stop := make(chan struct{})
 	var served sync.WaitGroup
 	served.Go(func() {
