@@ -121,19 +121,13 @@ func TestFileChangesUnderCallers(t *testing.T) {
 // TestFileChangesUnderCallersInMemory has the file in memory, on another file
 // system than the rest.
 func TestFileChangesUnderCallersInMemory(t *testing.T) {
+	const memory = "/dev/shm"
+	if info, err := os.Stat(memory); err != nil || !info.IsDir() {
+		t.Skip("no file system in memory here:", err)
+	}
+	t.Setenv("TMPDIR", memory)
 	for _, d := range damages {
-		t.Run(d.name, func(t *testing.T) {
-			dir, err := os.MkdirTemp("/dev/shm", "dunlin-test-")
-			if err != nil {
-				t.Skip("no file system in memory here:", err)
-			}
-			t.Cleanup(func() {
-				if err := os.RemoveAll(dir); err != nil {
-					t.Error(err)
-				}
-			})
-			changeUnderCallers(t, dir, mediumModel(), d, 12)
-		})
+		t.Run(d.name, func(t *testing.T) { changeUnderCallers(t, t.TempDir(), mediumModel(), d, 12) })
 	}
 }
 
