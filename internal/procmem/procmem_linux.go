@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 )
 
 // Rollup sums up all mappings of a process, the caller's own for 0.
@@ -17,6 +18,14 @@ func Mappings(pid int) ([]Mapping, error) { return read(pid, "smaps", parseMappi
 // Self is what the caller has in RAM. The kernel keeps these counts, some pages
 // late, so asking is cheap.
 func Self() (Resident, error) { return read(0, "status", parseStatus) }
+
+// Command is the name of the program of a process, of which Linux keeps 15 bytes.
+func Command(pid int) (string, error) {
+	return read(pid, "comm", func(r io.Reader) (string, error) {
+		b, err := io.ReadAll(io.LimitReader(r, maxLine))
+		return strings.TrimSuffix(string(b), "\n"), err
+	})
+}
 
 func read[T any](pid int, name string, parse func(io.Reader) (T, error)) (v T, err error) {
 	dir := "self"

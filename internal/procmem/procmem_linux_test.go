@@ -69,6 +69,9 @@ func TestOwnFile(t *testing.T) {
 	if err != nil || u.Rss < n || u.Pss < n || u.PrivateDirty < int64(8*page) {
 		t.Errorf("in all %+v, %v", u, err)
 	}
+	if name, err := Command(0); err != nil || name != "procmem.test" {
+		t.Errorf("this is %q, %v", name, err)
+	}
 	after, err := Self()
 	if err != nil || after.Anon == 0 || after.File == 0 || before.File == 0 {
 		t.Errorf("%+v, then %+v, %v", before, after, err)

@@ -12,3 +12,6 @@ func Mappings(int) ([]Mapping, error) { return nil, errors.ErrUnsupported }
 
 // Self is not known here.
 func Self() (Resident, error) { return Resident{}, errors.ErrUnsupported }
+
+// Command is not known here.
+func Command(int) (string, error) { return "", errors.ErrUnsupported }

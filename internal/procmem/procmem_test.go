@@ -42,14 +42,22 @@ func TestParseMappings(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Mapping{
-		{Start: 0x55ca84e59000, End: 0x55ca84e5a000, Path: "/usr/bin/python3.11", Device: 0xfe00, Inode: 18500, Exec: true,
-			Usage: Usage{Rss: 4096, Pss: 4096, PrivateClean: 4096}},
-		{Start: 0x7f5349208000, End: 0x7f5349218000, Path: "/srv/models/gone.gguf", Device: 0xfe00, Inode: 9980288, Deleted: true,
-			Usage: Usage{Rss: 65536, Pss: 65536, PrivateDirty: 65536}},
-		{Start: 0x7f5349218000, End: 0x7f5349228000, Path: "/srv/models/new\nline.gguf", Device: 0xfe00, Inode: 9980287,
-			Usage: Usage{Rss: 65536, Pss: 65536, PrivateDirty: 65536}},
-		{Start: 0x7f5349228000, End: 0x7f5349328000, Path: "/srv/models/a model.gguf", Device: 0xfe00, Inode: 9980286,
-			Usage: Usage{1024 << 10, 448 << 10, 512 << 10, 256 << 10, 192 << 10, 64 << 10, 8 << 10}, FilePmdMapped: 512 << 10},
+		{
+			Start: 0x55ca84e59000, End: 0x55ca84e5a000, Path: "/usr/bin/python3.11", Device: 0xfe00, Inode: 18500, Exec: true,
+			Usage: Usage{Rss: 4096, Pss: 4096, PrivateClean: 4096},
+		},
+		{
+			Start: 0x7f5349208000, End: 0x7f5349218000, Path: "/srv/models/gone.gguf", Device: 0xfe00, Inode: 9980288, Deleted: true,
+			Usage: Usage{Rss: 65536, Pss: 65536, PrivateDirty: 65536},
+		},
+		{
+			Start: 0x7f5349218000, End: 0x7f5349228000, Path: "/srv/models/new\nline.gguf", Device: 0xfe00, Inode: 9980287,
+			Usage: Usage{Rss: 65536, Pss: 65536, PrivateDirty: 65536},
+		},
+		{
+			Start: 0x7f5349228000, End: 0x7f5349328000, Path: "/srv/models/a model.gguf", Device: 0xfe00, Inode: 9980286,
+			Usage: Usage{1024 << 10, 448 << 10, 512 << 10, 256 << 10, 192 << 10, 64 << 10, 8 << 10}, FilePmdMapped: 512 << 10,
+		},
 		{Start: 0x7f5349fbc000, End: 0x7f5349fbe000, Path: "/memfd:weights", Device: 1, Inode: 1024, Deleted: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
