@@ -46,6 +46,7 @@ type Handle struct {
 	parts     [][]byte
 	stats     []stat
 	once      sync.Once
+	closed    bool          // guarded by residency.mu
 	keepAlive time.Duration // 0 for no end
 	pinned    bool
 }
@@ -115,12 +116,12 @@ func (h *Handle) Check() error {
 // give up their pages first, the least recently used first of all; where all
 // are in use, Use waits for them or for ctx, in the order of the calls. A file
 // that would never fit is let in alone. Whoever uses one file must not wait for
-// another.
+// another. After Close it is an error, [os.ErrClosed].
 func (h *Handle) Use(ctx context.Context) error {
 	if h.maps == nil {
 		return nil
 	}
-	return h.in.enter(ctx, h.maps)
+	return h.in.enter(ctx, h)
 }
 
 // Done ends what Use began.
@@ -141,6 +142,8 @@ func (h *Handle) Close() error {
 	})
 	return err
 }
+
+func (h *Handle) gone() error { return fmt.Errorf("use %s: %w", h.maps[0].path, os.ErrClosed) }
 
 // identify looks at the file that a path names, without opening it: opening a
 // pipe waits for its writer.

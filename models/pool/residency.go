@@ -140,11 +140,13 @@ func (r *residency) find(info os.FileInfo, h *Handle) *mapping {
 func (r *residency) close(h *Handle) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	h.closed = true
 	var errs []error
 	for _, m := range h.maps {
 		m.handles = slices.DeleteFunc(m.handles, func(o *Handle) bool { return o == h })
 		errs = append(errs, r.unmapUnused(m))
 	}
+	r.kick()
 	return errors.Join(errs...)
 }
 
@@ -185,7 +187,7 @@ func (r *residency) cool(m *mapping) {
 }
 
 // enter lets a user in, see [Handle.Use].
-func (r *residency) enter(ctx context.Context, set []*mapping) error {
+func (r *residency) enter(ctx context.Context, h *Handle) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -193,11 +195,15 @@ func (r *residency) enter(ctx context.Context, set []*mapping) error {
 	defer r.mu.Unlock()
 	var turn chan struct{}
 	for {
+		if h.closed {
+			r.quit(turn)
+			return h.gone()
+		}
 		if turn == nil && len(r.waiting) == 0 || turn != nil && r.waiting[0] == turn {
-			fits, victims := r.admits(set)
+			fits, victims := r.admits(h.maps)
 			if fits {
 				r.quit(turn)
-				return r.admit(set)
+				return r.admit(h.maps)
 			}
 			if len(victims) > 0 {
 				r.drop(victims)
@@ -309,10 +315,10 @@ func (r *residency) admit(set []*mapping) error {
 }
 
 // enterIfRoom is enter for somebody who makes nobody leave or wait.
-func (r *residency) enterIfRoom(m *mapping) bool {
+func (r *residency) enterIfRoom(h *Handle, m *mapping) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if m.busy || m.state != warm && (len(r.waiting) > 0 || r.counted+m.size > r.room()) {
+	if h.closed || m.busy || m.state != warm && (len(r.waiting) > 0 || r.counted+m.size > r.room()) {
 		return false
 	}
 	return r.admit([]*mapping{m}) == nil

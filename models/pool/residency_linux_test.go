@@ -334,6 +334,31 @@ func TestCloseUnderAReader(t *testing.T) {
 	if _, n := now(r); n != 0 {
 		t.Error("it is still mapped")
 	}
+	if err := h[0].Use(t.Context()); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a use after Close: %v", err)
+	}
+	if err := h[0].Warm(t.Context(), []Span{{0, 0, testFile}}, nil); err != nil {
+		t.Errorf("a warm-up after Close: %v", err) // it has nobody to make room for
+	}
+}
+
+// Somebody who waits for room when the handle goes isn't left waiting.
+func TestCloseUnderAWait(t *testing.T) {
+	r, h := files(t, 2, 1)
+	if err := h[0].Use(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	entered := make(chan error)
+	go func() { entered <- h[1].Use(t.Context()) }()
+	waitFor(t, r, 1)
+	if err := h[1].Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-entered; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a wait for what was closed: %v", err)
+	}
+	h[0].Done()
+	read(t, h[0])
 }
 
 func TestParts(t *testing.T) {

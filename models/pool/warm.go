@@ -85,7 +85,7 @@ func (w *warming) run() {
 			return
 		}
 		m := w.handle.maps[s.Part]
-		if !w.handle.in.enterIfRoom(m) {
+		if !w.handle.in.enterIfRoom(w.handle, m) {
 			w.stop(errNoRoom)
 			return
 		}
