@@ -135,10 +135,16 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 	}
 	e.contextLength = min(e.contextLength, e.cache.Capacity())
 	e.sched = sched.New(e.cache, o.maxSequences, o.tenantWeights)
+	ctx, cancel := context.WithCancel(context.Background())
+	e.stop = cancel
 	e.forward = func() error {
 		if e.abandoned() {
 			return exec.ErrStopped
 		}
+		if err := handle.Use(ctx); err != nil {
+			return err
+		}
+		defer handle.Done()
 		e.began = time.Now()
 		n := len(e.batch.Logits) * cfg.Vocabulary
 		model.Forward(e.compute, &e.batch, e.cache.KV(), e.logits[:n])
@@ -154,8 +160,6 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 		e.listeners = append(e.listeners, listen(o, &e.counts.observersDropped))
 	}
 	e.exec = exec.Default().NewClient()
-	ctx, cancel := context.WithCancel(context.Background())
-	e.stop = cancel
 	go e.loop(ctx)
 	return e, nil
 }

@@ -29,6 +29,7 @@ type Model struct {
 	engine   *engine
 
 	handle    *pool.Handle
+	warming   *warming // nil where there is nothing to wait for
 	lease     *budget.Lease
 	closeOnce sync.Once
 	closeErr  error
@@ -40,6 +41,9 @@ const minBatchTokens = 256
 // build makes everything that the file describes. On an error the caller closes
 // the model.
 func (m *Model) build(f *gguf.File, o *options) error {
+	if err := m.warm(f, o); err != nil {
+		return err
+	}
 	tok, err := tokenizer.New(metadataSource{f}, m.lease)
 	if err != nil {
 		return err
@@ -64,7 +68,7 @@ func (m *Model) build(f *gguf.File, o *options) error {
 	name, _ := f.String("general.name")
 	m.info = Info{
 		ID: o.id, Name: clip(name), Architecture: cfg.Architecture, Quantization: cfg.Quantization, Parameters: cfg.Parameters,
-		FileBytes: int64(len(m.handle.Bytes())), ContextLength: o.contextLength, Vocabulary: cfg.Vocabulary,
+		FileBytes: m.handle.Size(), ContextLength: o.contextLength, Vocabulary: cfg.Vocabulary,
 	}
 	if m.engine, err = newEngine(model, limits, m.handle, tok, m.lease, o); err != nil {
 		return err
@@ -88,6 +92,7 @@ func (m *Model) Close() error {
 		if m.engine != nil {
 			m.closeErr = m.engine.close()
 		}
+		m.warming.close()
 		m.closeErr = errors.Join(m.closeErr, m.handle.Close())
 		m.lease.Close()
 	})

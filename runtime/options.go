@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/models/pool"
 	"github.com/dunlin-go/dunlin/tensor"
 )
 
@@ -37,6 +38,22 @@ type options struct {
 	privatePrefixes bool
 	tenantWeights   map[string]float64
 	observers       []Observer
+
+	keepAlive time.Duration // 0 for no end
+	pinned    bool
+	warmUp    WarmUp
+	progress  func(done, total int64)
+}
+
+// mapping is how the weights are mapped.
+func (o *options) mapping() (opts []pool.Option) {
+	if o.keepAlive > 0 {
+		opts = append(opts, pool.KeepAlive(o.keepAlive))
+	}
+	if o.pinned {
+		opts = append(opts, pool.Pinned())
+	}
+	return opts
 }
 
 // Bounds of the options.
@@ -327,6 +344,9 @@ func newOptions(opts []Option) (options, error) {
 	}
 	if err := errors.Join(errs...); err != nil {
 		return o, &Error{Code: CodeInvalidRequest, Err: oneLineError{err}}
+	}
+	if o.keepAlive > 0 {
+		o.prefixIdle = min(o.prefixIdle, o.keepAlive)
 	}
 	if o.budget == nil {
 		o.budget = processBudget()

@@ -59,12 +59,12 @@ const maxSample = 256 << 20
 // workOf adds up the matrices of a file. The embedding is read row by row and
 // counts only where it is the output head too.
 func workOf(path string) (w *work, err error) {
-	h, err := pool.Open(path)
+	h, err := pool.Open(path, pool.Pinned()) // its bytes are read between others' uses
 	if err != nil {
 		return nil, err
 	}
 	w = &work{mapped: h}
-	err = pool.Guard(func() error {
+	err = h.Read(func() error {
 		f, err := gguf.Parse(h.Bytes(), budget.New(budget.Available()/2).Lease())
 		if err != nil {
 			return err

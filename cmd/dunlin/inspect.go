@@ -80,7 +80,7 @@ func inspect(path string, full bool) (res *inspectResult, err error) {
 		return nil, err
 	}
 	defer closeInto(&err, h)
-	err = pool.Guard(func() error {
+	err = h.Read(func() error {
 		f, err := gguf.Parse(h.Bytes(), budget.New(budget.Available()/2).Lease())
 		if err != nil {
 			return err

@@ -60,7 +60,8 @@ type Option func(*Handle)
 // the limit of [SetResidentLimit] is met.
 func KeepAlive(d time.Duration) Option { return func(h *Handle) { h.keepAlive = d } }
 
-// Pinned keeps the file mapped and its pages where they are, whatever the limit.
+// Pinned keeps the file mapped and its pages where they are, whatever the limit:
+// its bytes are valid without Use.
 func Pinned() Option { return func(h *Handle) { h.pinned = true } }
 
 // Open maps the file at path, read-only and shared with every process that
@@ -77,7 +78,8 @@ func OpenParts(paths []string, opts ...Option) (*Handle, error) {
 // program. The bytes must not be changed while the handle is open.
 func Wrap(b []byte) *Handle { return &Handle{parts: [][]byte{b}} }
 
-// Bytes is the whole file, or the first of its parts, valid between Use and Done.
+// Bytes is the whole file, or the first of its parts, valid between Use and Done
+// and in Read, or as long as the handle where it is [Pinned].
 // Writing to it is a memory fault.
 func (h *Handle) Bytes() []byte { return h.parts[0] }
 
@@ -129,6 +131,18 @@ func (h *Handle) Done() {
 	if h.maps != nil {
 		h.in.leave(h.maps)
 	}
+}
+
+// Read runs f, which reads a little of the file, such as its metadata: others needn't
+// leave for it, and it doesn't wait. A memory fault in it is [ErrFault].
+func (h *Handle) Read(f func() error) error {
+	if h.maps != nil {
+		if err := h.in.peek(h); err != nil {
+			return err
+		}
+		defer h.Done()
+	}
+	return Guard(f)
 }
 
 // Close gives the handle back; a mapping goes with its last handle, or with the

@@ -203,7 +203,7 @@ func (r *residency) enter(ctx context.Context, h *Handle) error {
 			fits, victims := r.admits(h.maps)
 			if fits {
 				r.quit(turn)
-				return r.admit(h.maps)
+				return r.admit(h.maps, true)
 			}
 			if len(victims) > 0 {
 				r.drop(victims)
@@ -286,8 +286,9 @@ func (r *residency) victims(n int64, but []*mapping) []*mapping {
 	return list
 }
 
-// admit counts a user of each mapping of a set. The caller holds mu.
-func (r *residency) admit(set []*mapping) error {
+// admit counts a user of each mapping of a set, and their pages if all may be used.
+// The caller holds mu.
+func (r *residency) admit(set []*mapping, all bool) error {
 	for _, m := range set {
 		if m.state == parked && m.broken == nil {
 			m.broken = restore(m.bytes, m.file)
@@ -303,7 +304,7 @@ func (r *residency) admit(set []*mapping) error {
 	r.clock++
 	now := time.Now()
 	for _, m := range set {
-		if m.state == cold {
+		if all && m.state == cold {
 			m.state = warm
 			r.counted += m.size
 			r.nudge()
@@ -314,6 +315,17 @@ func (r *residency) admit(set []*mapping) error {
 	return nil
 }
 
+// peek lets somebody in who uses a little of a file, see [Handle.Read]: what that
+// brings into memory counts as the process's own.
+func (r *residency) peek(h *Handle) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if h.closed {
+		return h.gone()
+	}
+	return r.admit(h.maps, false)
+}
+
 // enterIfRoom is enter for somebody who makes nobody leave or wait.
 func (r *residency) enterIfRoom(h *Handle, m *mapping) bool {
 	r.mu.Lock()
@@ -321,7 +333,7 @@ func (r *residency) enterIfRoom(h *Handle, m *mapping) bool {
 	if h.closed || m.busy || m.state != warm && (len(r.waiting) > 0 || r.counted+m.size > r.room()) {
 		return false
 	}
-	return r.admit([]*mapping{m}) == nil
+	return r.admit([]*mapping{m}, true) == nil
 }
 
 // leave ends what enter began.

@@ -361,6 +361,40 @@ func TestCloseUnderAWait(t *testing.T) {
 	read(t, h[0])
 }
 
+// Reading a little takes nothing from others, and not its own addresses either.
+func TestReadMakesNobodyLeave(t *testing.T) {
+	r, h := files(t, 2, 1)
+	if err := h[0].Use(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer h[0].Done()
+	for range 2 {
+		err := h[1].Read(func() error {
+			r.recycle(time.Now().Add(time.Hour))
+			if stateOf(h[1]) == parked {
+				t.Error("unmapped under a reader")
+			}
+			return check(h[1])
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		r.recycle(time.Now().Add(time.Hour))
+		if stateOf(h[0]) != warm || stateOf(h[1]) != parked {
+			t.Errorf("states %d, %d", stateOf(h[0]), stateOf(h[1]))
+		}
+	}
+	if err := h[1].Read(func() error { return os.ErrInvalid }); !errors.Is(err, os.ErrInvalid) {
+		t.Errorf("its error: %v", err)
+	}
+	if err := errors.Join(h[1].Close(), h[1].Close()); err != nil {
+		t.Error(err)
+	}
+	if err := h[1].Read(func() error { return nil }); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
 func TestParts(t *testing.T) {
 	r, h := files(t, 3, 2)
 	var paths []string
