@@ -106,6 +106,8 @@ func (m *Model) Info() Info { return m.info }
 func (m *Model) Stats() Stats {
 	s := m.engine.stats()
 	s.BudgetLimit, s.BudgetUsed = m.budget.Limit(), m.budget.Used()
+	s.WeightsBytes = m.handle.Size()
+	s.WeightsMapped, s.WeightsResident, s.WeightsUsed = m.handle.Residency()
 	return s
 }
 

@@ -43,6 +43,11 @@ type Stats struct {
 	BudgetLimit          int64 // bytes that may be reserved
 	BudgetUsed           int64 // bytes that are reserved
 
+	WeightsBytes    int64     // bytes of the model's files
+	WeightsMapped   int64     // of them those that are mapped: none while the model is unloaded, see [WithKeepAlive]
+	WeightsResident int64     // at most so many of them are in the process's memory; [ReadWeights] tells it exactly
+	WeightsUsed     time.Time // when a step used them last, or when the model was loaded
+
 	ObserversDropped int64 // observers that panicked or were stuck; see [WithObserver]
 }
 

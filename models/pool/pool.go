@@ -95,6 +95,28 @@ func (h *Handle) Size() int64 {
 	return n
 }
 
+// Residency tells how many of the handle's bytes are mapped, how many of those may
+// be in the process's memory, and when they were used last.
+func (h *Handle) Residency() (mapped, resident int64, used time.Time) {
+	if h.maps == nil {
+		return h.Size(), h.Size(), time.Time{}
+	}
+	h.in.mu.Lock()
+	defer h.in.mu.Unlock()
+	for _, m := range h.maps {
+		if m.state != parked {
+			mapped += m.size
+		}
+		if m.state == warm {
+			resident += m.size
+		}
+		if m.usedAt.After(used) {
+			used = m.usedAt
+		}
+	}
+	return mapped, resident, used
+}
+
 // Check returns [ErrChanged] when a file's size or modification time is no
 // longer what it was. It costs one system call a file and, on Unix, no
 // allocation. A file that was replaced by rename or deleted is unchanged: the

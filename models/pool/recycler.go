@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -64,12 +65,14 @@ func (r *residency) recycle(now time.Time) time.Duration {
 	return max(next, time.Millisecond)
 }
 
-// parksIn is how long the mapping stays mapped if nobody uses it.
+// parksIn is how long the mapping stays mapped at least.
 func (m *mapping) parksIn(now time.Time) time.Duration {
 	after := m.keepAlive()
 	switch {
-	case !m.unused() || m.pinned() || m.state == parked:
+	case m.pinned() || m.state == parked || m.broken != nil:
 		return math.MaxInt64
+	case !m.unused():
+		return cmp.Or(after, math.MaxInt64)
 	case m.state == cold && (after == 0 || after > parkAfter):
 		after = parkAfter
 	case after == 0:
