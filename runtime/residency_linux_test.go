@@ -213,8 +213,8 @@ func (c *crowd) run(t *testing.T) {
 	debug.FreeOSMemory() // what made the files isn't to count
 	limit := c.limit
 	if limit == 0 {
-		s := runtime.ReadWeights()
-		limit = s.Other + int64(c.room)*size
+		runtime.SetResidentLimit(runtime.SetResidentLimit(-1)) // which measures
+		limit = runtime.ReadWeights().Other + int64(c.room)*size
 	}
 	defer runtime.SetResidentLimit(runtime.SetResidentLimit(limit))
 	before := runtime.ReadWeights()
