@@ -59,6 +59,7 @@ type engine struct {
 	requests uint64 // that were queued so far
 	broken   error  // why the model takes no more requests
 	closing  bool
+	giveUp   context.CancelFunc // ends the wait for weights, if there is one
 
 	stop context.CancelFunc // ends the step, or the wait for its turn, on closing
 	wake chan struct{}      // has one token when the loop has something to look at
@@ -81,6 +82,8 @@ type engine struct {
 	attends  attends
 	price    float64 // of a pair of positions in this plan
 	idle     idleness
+	warming  *warming
+	rewarm   bool   // begin it when the weights have gone
 	lost     bool   // the scheduler's state is damaged, and the loop is to end
 	check    func() // for tests: looks at the state after a step
 
@@ -103,14 +106,14 @@ const (
 // other goroutines want the CPUs as well.
 const yieldAfter = 2 * time.Millisecond
 
-func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, tok *tokenizer.Tokenizer, lease *budget.Lease, o *options) (*engine, error) {
+func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, w *warming, tok *tokenizer.Tokenizer, lease *budget.Lease, o *options) (*engine, error) {
 	cfg := model.Config()
 	e := &engine{
 		model: model, tok: tok, limits: limits, handle: handle,
 		contextLength: o.contextLength, maxSequences: o.maxSequences, free: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer,
 		water: waterOf(o.streamBuffer, o.highWater), heartbeat: o.heartbeat, stallLimit: o.stallLimit, prefixIdle: o.prefixIdle,
 		privatePrefixes: o.privatePrefixes, weight: o.weight, live: map[*sequence]struct{}{},
-		attends: attendsOf(&cfg), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		warming: w, rewarm: o.warmUp != WarmUpNone, giveUp: func() {}, attends: attendsOf(&cfg), wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	if err := lease.ReserveItems(budget.Scratch, uint64(limits.Logits), uint64(cfg.Vocabulary)*4); err != nil {
 		return nil, err
@@ -135,16 +138,10 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 	}
 	e.contextLength = min(e.contextLength, e.cache.Capacity())
 	e.sched = sched.New(e.cache, o.maxSequences, o.tenantWeights)
-	ctx, cancel := context.WithCancel(context.Background())
-	e.stop = cancel
 	e.forward = func() error {
 		if e.abandoned() {
 			return exec.ErrStopped
 		}
-		if err := handle.Use(ctx); err != nil {
-			return err
-		}
-		defer handle.Done()
 		e.began = time.Now()
 		n := len(e.batch.Logits) * cfg.Vocabulary
 		model.Forward(e.compute, &e.batch, e.cache.KV(), e.logits[:n])
@@ -160,6 +157,8 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 		e.listeners = append(e.listeners, listen(o, &e.counts.observersDropped))
 	}
 	e.exec = exec.Default().NewClient()
+	ctx, cancel := context.WithCancel(context.Background())
+	e.stop = cancel
 	go e.loop(ctx)
 	return e, nil
 }
@@ -271,6 +270,7 @@ func (e *engine) poke() {
 	defer e.mu.Unlock()
 	if len(e.inFlight) > 0 && e.allEnded() {
 		e.compute.Interrupt()
+		e.giveUp()
 	}
 	e.signal()
 }
@@ -297,6 +297,7 @@ func (e *engine) close() error {
 	e.stop()
 	e.signal()
 	<-e.done
+	e.warming.close()
 	return e.cache.Close()
 }
 
@@ -431,7 +432,11 @@ func (e *engine) retire(s *sequence, now time.Time) {
 func (e *engine) run(ctx context.Context) {
 	e.setInFlight(e.step)
 	e.began = time.Time{}
-	err := e.compute.Step(ctx, e.exec, e.forward)
+	err := e.takeWeights(ctx)
+	if err == nil {
+		err = e.compute.Step(ctx, e.exec, e.forward)
+		e.handle.Done()
+	}
 	now := time.Now()
 	e.setInFlight(nil)
 	if err != nil {

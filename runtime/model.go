@@ -29,7 +29,7 @@ type Model struct {
 	engine   *engine
 
 	handle    *pool.Handle
-	warming   *warming // nil where there is nothing to wait for
+	warming   *warming // the engine's, once there is one
 	lease     *budget.Lease
 	closeOnce sync.Once
 	closeErr  error
@@ -41,8 +41,13 @@ const minBatchTokens = 256
 // build makes everything that the file describes. On an error the caller closes
 // the model.
 func (m *Model) build(f *gguf.File, o *options) error {
-	if err := m.warm(f, o); err != nil {
+	spans, err := models.FirstUse(f, m.lease)
+	if err != nil {
 		return err
+	}
+	m.warming = newWarming(m.handle, spans)
+	if o.warmUp != WarmUpNone {
+		m.warming.begin()
 	}
 	tok, err := tokenizer.New(metadataSource{f}, m.lease)
 	if err != nil {
@@ -70,7 +75,7 @@ func (m *Model) build(f *gguf.File, o *options) error {
 		ID: o.id, Name: clip(name), Architecture: cfg.Architecture, Quantization: cfg.Quantization, Parameters: cfg.Parameters,
 		FileBytes: m.handle.Size(), ContextLength: o.contextLength, Vocabulary: cfg.Vocabulary,
 	}
-	if m.engine, err = newEngine(model, limits, m.handle, tok, m.lease, o); err != nil {
+	if m.engine, err = newEngine(model, limits, m.handle, m.warming, tok, m.lease, o); err != nil {
 		return err
 	}
 	m.info.ContextLength = m.engine.contextLength
@@ -91,8 +96,9 @@ func (m *Model) Close() error {
 	m.closeOnce.Do(func() {
 		if m.engine != nil {
 			m.closeErr = m.engine.close()
+		} else {
+			m.warming.close()
 		}
-		m.warming.close()
 		m.closeErr = errors.Join(m.closeErr, m.handle.Close())
 		m.lease.Close()
 	})

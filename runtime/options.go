@@ -330,7 +330,7 @@ func atLeastOne(what string, n, most int) (int, error) {
 func newOptions(opts []Option) (options, error) {
 	o := options{
 		threads: goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, weight: 1, streamBuffer: minStreamBuffer, highWater: 0.75, stallLimit: 30 * time.Second,
-		kvType: KVCacheF16, kvShare: 0.5, prefixIdle: 10 * time.Minute,
+		kvType: KVCacheF16, kvShare: 0.5, prefixIdle: 10 * time.Minute, progress: func(int64, int64) {},
 	}
 	var errs []error
 	for _, opt := range opts {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/dunlin-go/dunlin/internal/procmem"
 	"github.com/dunlin-go/dunlin/internal/testmodel"
+	"github.com/dunlin-go/dunlin/models/pool"
 	"github.com/dunlin-go/dunlin/runtime"
 	"github.com/dunlin-go/dunlin/tensor"
 )
@@ -144,6 +145,57 @@ func TestModelComesAndGoes(t *testing.T) {
 	if after := runtime.ReadWeights().Counts; after.Parked == before.Parked || after.Restored == before.Restored {
 		t.Errorf("it stayed mapped: %+v", after)
 	}
+}
+
+// A request whose model waits for room in memory can be cancelled, and the model closed.
+func TestWaitForRoomEnds(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	dir := t.TempDir()
+	inTheWay := filepath.Join(dir, "other")
+	writeModel(t, inTheWay, mediumOther())
+	m := openAt(t, filepath.Join(dir, "model.gguf"), mediumModel())
+	want := answersOf(t, m, 4)
+	other, err := pool.Open(inTheWay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := other.Use(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer runtime.SetResidentLimit(runtime.SetResidentLimit(1)) // takes the model's weights
+	waitFor(t, "the model's pages to go", func() bool {
+		runtime.SetResidentLimit(1)
+		return m.Stats().WeightsResident == 0
+	})
+
+	wait := func() *runtime.Stream {
+		before := runtime.ReadWeights().Waited
+		s, err := m.Start(t.Context(), want[0].req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "the model to wait", func() bool { return runtime.ReadWeights().Waited > before })
+		return s
+	}
+	if err := wait().Close(); err != nil {
+		t.Error(err)
+	}
+	waitFor(t, "the request to leave", func() bool { return m.Stats().Running == 0 })
+	other.Done()
+	check(t, "the model when there is room", m, want, 1)
+
+	if err := other.Use(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := wait()
+	shut(t, m)
+	for _, err := range s.All() {
+		if runtime.CodeOf(err) != runtime.CodeClosed {
+			t.Errorf("the request ended with %v", err)
+		}
+	}
+	other.Done()
 }
 
 // crowd is more models than the resident limit has room for, and callers who use them

@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/dunlin-go/dunlin/models"
-	"github.com/dunlin-go/dunlin/models/gguf"
+	"github.com/dunlin-go/dunlin/internal/exec"
+	"github.com/dunlin-go/dunlin/models/pool"
 )
 
 // WarmUp is when a model's weights are read into memory.
@@ -76,36 +76,37 @@ func WithPinned() Option {
 	}
 }
 
-// warming reads a model's weights while others go on.
+// warming reads a model's weights while others go on, at the first time and whenever
+// they have gone. It may be begun again when it is over.
 type warming struct {
-	total int64
-	read  atomic.Int64
-	more  chan struct{} // has a token when more has been read
-	err   error         // valid when done is closed
-	stop  context.CancelFunc
-	done  chan struct{}
+	handle *pool.Handle
+	spans  []pool.Span
+	total  int64
+
+	read atomic.Int64
+	more chan struct{} // has a token when more has been read
+	err  error         // valid when done is closed
+	stop context.CancelFunc
+	done chan struct{}
 }
 
-// warm begins to read the weights of a file, as the options say.
-func (m *Model) warm(f *gguf.File, o *options) error {
-	if o.warmUp == WarmUpNone {
-		return nil
-	}
-	spans, err := models.FirstUse(f, m.lease)
-	if err != nil {
-		return err
-	}
-	w := &warming{more: make(chan struct{}, 1), done: make(chan struct{})}
+func newWarming(h *pool.Handle, spans []pool.Span) *warming {
+	w := &warming{handle: h, spans: spans, stop: func() {}, done: make(chan struct{})}
 	for _, s := range spans {
 		w.total += s.Bytes
 	}
+	close(w.done)
+	return w
+}
+
+func (w *warming) begin() {
 	ctx, stop := context.WithCancel(context.Background())
-	w.stop, m.warming = stop, w
+	w.stop, w.done, w.more = stop, make(chan struct{}), make(chan struct{}, 1)
+	w.read.Store(0)
 	go func() {
 		defer close(w.done)
-		w.err = guarded(CodeInternal, func() error { return m.handle.Warm(ctx, spans, w.progress) })
+		w.err = guarded(CodeInternal, func() error { return w.handle.Warm(ctx, w.spans, w.progress) })
 	}()
-	return nil
 }
 
 func (w *warming) progress(read int64) {
@@ -116,12 +117,17 @@ func (w *warming) progress(read int64) {
 	}
 }
 
-// wait waits until the weights have been read and tells report how far that is,
-// if it isn't nil.
-func (w *warming) wait(ctx context.Context, report func(done, total int64)) error {
-	if report == nil {
-		report = func(int64, int64) {}
+func (w *warming) over() bool {
+	select {
+	case <-w.done:
+		return true
+	default:
+		return false
 	}
+}
+
+// wait waits until all has been read and tells report how far that is.
+func (w *warming) wait(ctx context.Context, report func(done, total int64)) error {
 	report(w.read.Load(), w.total)
 	for {
 		select {
@@ -142,4 +148,54 @@ func (w *warming) close() {
 		w.stop()
 		<-w.done
 	}
+}
+
+// takeWeights has the pool keep the weights until Done, and begins to read them where
+// they have gone. A step may run into what is still being read; but where other models
+// compute, which would have to wait for the disk as well, it is read before the step
+// asks for its turn.
+func (e *engine) takeWeights(ctx context.Context) error {
+	over := e.warming.over()
+	if over && e.handle.TryUse() {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	e.setGiveUp(cancel)
+	defer e.setGiveUp(func() {})
+	if err := e.waitForWeights(ctx, over); err != nil {
+		if e.abandoned() {
+			return exec.ErrStopped
+		}
+		return err
+	}
+	return nil
+}
+
+func (e *engine) setGiveUp(f context.CancelFunc) {
+	e.mu.Lock()
+	e.giveUp = f
+	e.mu.Unlock()
+}
+
+func (e *engine) waitForWeights(ctx context.Context, over bool) error {
+	if !e.handle.TryUse() {
+		e.exec.Idle()
+		if err := e.handle.Use(ctx); err != nil {
+			return err
+		}
+		if over && e.rewarm {
+			e.warming.begin()
+		}
+	}
+	if e.exec.Share() == 1 {
+		return nil
+	}
+	e.exec.Idle()
+	// What can't be read is an error of the step that needs it.
+	if _ = e.warming.wait(ctx, func(int64, int64) {}); ctx.Err() != nil {
+		e.handle.Done()
+		return ctx.Err()
+	}
+	return nil
 }

@@ -148,6 +148,10 @@ func (h *Handle) Use(ctx context.Context) error {
 	return h.in.enter(ctx, h)
 }
 
+// TryUse is Use where nobody has to leave, wait or map anything: where the pages have
+// been in memory since the last use. After true there is a Done.
+func (h *Handle) TryUse() bool { return h.maps == nil || h.in.tryEnter(h) }
+
 // Done ends what Use began.
 func (h *Handle) Done() {
 	if h.maps != nil {

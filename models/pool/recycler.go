@@ -13,8 +13,9 @@ const (
 	lookEveryIdle = 10 * time.Second
 )
 
-// parkAfter is how long a mapping whose pages were dropped stays mapped. All that
-// it takes then is its page tables, a five-hundredth of its size.
+// parkAfter is how long a mapping whose pages were dropped stays mapped, in case that
+// it is used again soon. All that it takes then is its page tables, a five-hundredth
+// of its size.
 const parkAfter = 10 * time.Second
 
 // watch recycles until stop is closed.
@@ -47,7 +48,7 @@ func (r *residency) recycle(now time.Time) time.Duration {
 		r.other = resident.Anon + resident.Shmem + max(resident.File-r.counted, 0)
 	}
 	if over := r.counted - r.room(); over > 0 {
-		r.drop(r.victims(over, nil))
+		r.drop(r.victims(over, r.inUse(now)))
 	}
 	next := lookEveryIdle
 	for _, m := range slices.Clone(r.list) {
@@ -63,6 +64,19 @@ func (r *residency) recycle(now time.Time) time.Duration {
 	}
 	r.kick()
 	return max(next, time.Millisecond)
+}
+
+// inUse is the mapping that was used last, if that was just now. It may be too large for
+// the limit, and between two steps.
+func (r *residency) inUse(now time.Time) []*mapping {
+	if len(r.list) == 0 {
+		return nil
+	}
+	last := slices.MaxFunc(r.list, func(a, b *mapping) int { return cmp.Compare(a.used, b.used) })
+	if now.Sub(last.usedAt) >= parkAfter {
+		return nil
+	}
+	return []*mapping{last}
 }
 
 // parksIn is how long the mapping stays mapped at least.

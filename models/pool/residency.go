@@ -315,6 +315,18 @@ func (r *residency) admit(set []*mapping, all bool) error {
 	return nil
 }
 
+// tryEnter is enter where all is warm.
+func (r *residency) tryEnter(h *Handle) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range h.maps {
+		if m.busy || m.state != warm {
+			return false
+		}
+	}
+	return !h.closed && r.admit(h.maps, true) == nil
+}
+
 // peek lets somebody in who uses a little of a file, see [Handle.Read]: what that
 // brings into memory counts as the process's own.
 func (r *residency) peek(h *Handle) error {

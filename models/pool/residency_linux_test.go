@@ -166,6 +166,20 @@ func TestUseOfMoreThanThereIs(t *testing.T) {
 	}
 }
 
+// Nor does it lose its pages whenever the recycler looks between two uses.
+func TestWhatIsTooLargeKeepsItsPages(t *testing.T) {
+	r, h := files(t, 1, 0)
+	read(t, h[0])
+	r.recycle(time.Now())
+	if stateOf(h[0]) != warm {
+		t.Error("dropped between two uses")
+	}
+	r.recycle(time.Now().Add(parkAfter))
+	if stateOf(h[0]) == warm {
+		t.Error("kept while nobody uses it")
+	}
+}
+
 func TestIdleFilesAreUnmapped(t *testing.T) {
 	r, h := files(t, 2, 2, KeepAlive(time.Minute))
 	forever, err := r.open([]string{h[1].maps[0].path}, nil)
