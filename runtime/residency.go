@@ -1,6 +1,11 @@
 package runtime
 
-import "github.com/dunlin-go/dunlin/models/pool"
+import (
+	"fmt"
+	"time"
+
+	"github.com/dunlin-go/dunlin/models/pool"
+)
 
 // SetResidentLimit sets how many bytes the process should have in memory at most,
 // pages of mapped weights and all the rest together, and returns what was set
@@ -22,3 +27,27 @@ type Weights = pool.Stats
 // ReadWeights reports on the mapped files of all models. It reads the process's
 // memory map, which takes some milliseconds for each gigabyte.
 func ReadWeights() Weights { return pool.ReadStats() }
+
+// WithKeepAlive unmaps the weights when no request has needed them for d, and gives
+// the memory of computed prompts back ([WithPrefixIdle]). The next request brings
+// them back: it takes page faults, and the disk only where the system had other
+// use for its cache. By default weights stay mapped until [SetResidentLimit] is
+// reached. It works on Linux; elsewhere the weights stay.
+func WithKeepAlive(d time.Duration) Option {
+	return func(o *options) error {
+		if d <= 0 {
+			return fmt.Errorf("the keep-alive time is %v, it must be above zero", d)
+		}
+		o.keepAlive = d
+		return nil
+	}
+}
+
+// WithPinned keeps the weights mapped and in memory whatever [SetResidentLimit] says.
+// It doesn't lock them: the system may still take pages of files that nobody uses.
+func WithPinned() Option {
+	return func(o *options) error {
+		o.pinned = true
+		return nil
+	}
+}

@@ -243,12 +243,11 @@ func TestManyModelsForAMinute(t *testing.T) {
 func (c *crowd) run(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	dir := t.TempDir()
-	data := testmodel.Llama(c.config)
+	size := c.write(t, dir)
+	debug.FreeOSMemory() // what made the files isn't to count
 	models, want := make([]*runtime.Model, c.models), make([][]answer, c.models)
 	for i := range models {
-		path := filepath.Join(dir, fmt.Sprint(i, ".gguf"))
-		writeModel(t, path, data)
-		m, err := runtime.Load(t.Context(), path, runtime.WithContextLength(64), runtime.WithMaxSequences(4))
+		m, err := runtime.Load(t.Context(), c.path(dir, i), runtime.WithContextLength(64), runtime.WithMaxSequences(4))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,9 +259,6 @@ func (c *crowd) run(t *testing.T) {
 			want[i] = want[i%2]
 		}
 	}
-	size := int64(len(data))
-	data = nil
-	debug.FreeOSMemory() // what made the files isn't to count
 	limit := c.limit
 	if limit == 0 {
 		runtime.SetResidentLimit(runtime.SetResidentLimit(-1)) // which measures
@@ -306,6 +302,18 @@ func (c *crowd) run(t *testing.T) {
 		t.Errorf("RssFile was %d bytes, at most %d should be", peak.Load(), most)
 	}
 }
+
+// write makes the models' files, which are the same but for their inodes, and returns
+// the size of one.
+func (c *crowd) write(t *testing.T, dir string) int64 {
+	data := testmodel.Llama(c.config)
+	for i := range c.models {
+		writeModel(t, c.path(dir, i), data)
+	}
+	return int64(len(data))
+}
+
+func (c *crowd) path(dir string, i int) string { return filepath.Join(dir, fmt.Sprint(i, ".gguf")) }
 
 // watchFiles takes the highest RssFile until stop is called.
 func watchFiles(t *testing.T) (peak *atomic.Int64, stop func()) {

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
-	"time"
 
-	"github.com/dunlin-go/dunlin/internal/exec"
 	"github.com/dunlin-go/dunlin/models/pool"
 )
 
@@ -48,30 +46,6 @@ func WithProgress(f func(done, total int64)) Option {
 			return errors.New("the progress function is nil")
 		}
 		o.progress, o.warmUp = f, WarmUpWait
-		return nil
-	}
-}
-
-// WithKeepAlive unmaps the weights when no request has needed them for d, and gives
-// the memory of computed prompts back ([WithPrefixIdle]). The next request brings
-// them back: it takes page faults, and the disk only where the system had other
-// use for its cache. By default weights stay mapped until [SetResidentLimit] is
-// reached. It works on Linux; elsewhere the weights stay.
-func WithKeepAlive(d time.Duration) Option {
-	return func(o *options) error {
-		if d <= 0 {
-			return fmt.Errorf("the keep-alive time is %v, it must be above zero", d)
-		}
-		o.keepAlive = d
-		return nil
-	}
-}
-
-// WithPinned keeps the weights mapped and in memory whatever [SetResidentLimit] says.
-// It doesn't lock them: the system may still take pages of files that nobody uses.
-func WithPinned() Option {
-	return func(o *options) error {
-		o.pinned = true
 		return nil
 	}
 }
@@ -148,54 +122,4 @@ func (w *warming) close() {
 		w.stop()
 		<-w.done
 	}
-}
-
-// takeWeights has the pool keep the weights until Done, and begins to read them where
-// they have gone. A step may run into what is still being read; but where other models
-// compute, which would have to wait for the disk as well, it is read before the step
-// asks for its turn.
-func (e *engine) takeWeights(ctx context.Context) error {
-	over := e.warming.over()
-	if over && e.handle.TryUse() {
-		return nil
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	e.setGiveUp(cancel)
-	defer e.setGiveUp(func() {})
-	if err := e.waitForWeights(ctx, over); err != nil {
-		if e.abandoned() {
-			return exec.ErrStopped
-		}
-		return err
-	}
-	return nil
-}
-
-func (e *engine) setGiveUp(f context.CancelFunc) {
-	e.mu.Lock()
-	e.giveUp = f
-	e.mu.Unlock()
-}
-
-func (e *engine) waitForWeights(ctx context.Context, over bool) error {
-	if !e.handle.TryUse() {
-		e.exec.Idle()
-		if err := e.handle.Use(ctx); err != nil {
-			return err
-		}
-		if over && e.rewarm {
-			e.warming.begin()
-		}
-	}
-	if e.exec.Share() == 1 {
-		return nil
-	}
-	e.exec.Idle()
-	// What can't be read is an error of the step that needs it.
-	if _ = e.warming.wait(ctx, func(int64, int64) {}); ctx.Err() != nil {
-		e.handle.Done()
-		return ctx.Err()
-	}
-	return nil
 }

@@ -49,7 +49,8 @@ func (h *Handle) Warm(ctx context.Context, spans []Span, progress func(done int6
 	}()
 	defer func() { // also where progress panics
 		w.stop(nil)
-		for range w.read { //nolint:revive // nothing is left to do with them
+		for range w.read {
+			continue // the readers end
 		}
 	}()
 	done := int64(0)
