@@ -46,7 +46,7 @@ type Stats struct {
 	WeightsBytes    int64     // bytes of the model's files
 	WeightsMapped   int64     // of them those that are mapped: none while the model is unloaded, see [WithKeepAlive]
 	WeightsResident int64     // at most so many of them are in the process's memory; [ReadWeights] tells it exactly
-	WeightsUsed     time.Time // when a step used them last, or when the model was loaded
+	WeightsUsed     time.Time // when a step used them last, or when the file was opened; zero for LoadBytes
 
 	ObserversDropped int64 // observers that panicked or were stuck; see [WithObserver]
 }

@@ -29,8 +29,18 @@ func (r *residency) watch(stop chan struct{}) {
 		case <-r.wake:
 		case <-t.C:
 		}
-		t.Reset(r.recycle(time.Now()))
+		t.Reset(r.look())
 	}
+}
+
+// look is recycle for a goroutine that nobody is to hear a panic of.
+func (r *residency) look() (next time.Duration) {
+	defer func() {
+		if recover() != nil {
+			next = lookEveryIdle
+		}
+	}()
+	return r.recycle(time.Now())
 }
 
 // recycle measures, drops the pages of what was used least recently until the

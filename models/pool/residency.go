@@ -96,12 +96,12 @@ func (r *residency) open(paths []string, opts []Option) (*Handle, error) {
 
 // refer gives a handle the mapping of the file at path, which may exist.
 func (r *residency) refer(path string, h *Handle) (*mapping, error) {
-	r.opening.Lock()
-	defer r.opening.Unlock()
-	info, err := identify(path)
+	info, err := identify(path) // which may wait for a file system that others don't wait for
 	if err != nil {
 		return nil, err
 	}
+	r.opening.Lock()
+	defer r.opening.Unlock()
 	if m := r.find(info, h); m != nil {
 		return m, nil
 	}

@@ -80,6 +80,11 @@ type warming struct {
 
 // run reads pieces until there are no more.
 func (w *warming) run() {
+	defer func() {
+		if r := recover(); r != nil { // it has no caller to hear of it otherwise
+			w.stop(fmt.Errorf("internal error: %v", r))
+		}
+	}()
 	for w.ctx.Err() == nil {
 		s, ok := w.next()
 		if !ok {
