@@ -49,7 +49,7 @@ func (b raw) data(n int) raw {
 
 // sentinels are what an error of Parse may be.
 var sentinels = []error{
-	ErrMagic, ErrVersion, ErrBigEndian, ErrTruncated, ErrFormat, ErrLimit, ErrUnsupported, budget.ErrExceeded,
+	ErrMagic, ErrVersion, ErrBigEndian, ErrTruncated, ErrFormat, ErrMissing, ErrLimit, ErrUnsupported, budget.ErrExceeded,
 }
 
 // refused checks what holds of every refusal: a typed error in one short line,
