@@ -32,7 +32,7 @@ func TestPartsRealModel(t *testing.T) {
 }
 
 func partsCompute(t *testing.T, whole []byte, count, vocabulary int) {
-	one, several := parse(t, whole), mapParts(t, parse(t, whole), count)
+	one, several := parse(t, whole), mapParts(t, whole, count)
 	if parts := several.Parts(); len(parts) != count || slices.ContainsFunc(parts, func(p gguf.Part) bool { return p.Tensors == 0 }) {
 		t.Fatalf("%+v", parts)
 	}
@@ -49,34 +49,11 @@ func partsCompute(t *testing.T, whole []byte, count, vocabulary int) {
 
 // mapParts writes a model in count files and maps them, found by the name of the
 // last.
-func mapParts(t *testing.T, f *gguf.File, count int) *gguf.File {
+func mapParts(t *testing.T, whole []byte, count int) *gguf.File {
 	t.Helper()
-	w := gguf.NewWriter()
-	for key := range f.Keys() {
-		v, _ := f.Any(key)
-		w.Set(key, v)
-	}
-	for info := range f.Tensors() {
-		data, err := f.Data(info)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.AddTensor(info.Name, info.Type, info.Dims(), data)
-	}
-	writers, err := w.Split(count)
-	if err != nil {
-		t.Fatal(err)
-	}
 	model := filepath.Join(t.TempDir(), "model.gguf")
-	for i, w := range writers {
-		file, err := os.Create(gguf.PartPath(model, i+1, count))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.WriteTo(file); err != nil {
-			t.Fatal(err)
-		}
-		if err := file.Close(); err != nil {
+	for i, part := range testmodel.Parts(whole, count) {
+		if err := os.WriteFile(gguf.PartPath(model, i+1, count), part, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
