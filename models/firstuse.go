@@ -26,7 +26,7 @@ func FirstUse(f *gguf.File, lease *budget.Lease) ([]pool.Span, error) {
 	}
 	list := make([]tensor, 0, f.TensorCount())
 	for t := range f.Tensors() {
-		list = append(list, tensor{turnOf(t.Name), pool.Span{Offset: int64(t.Offset), Bytes: int64(t.Bytes)}})
+		list = append(list, tensor{turnOf(t.Name), pool.Span{Part: t.Part, Offset: int64(t.Offset), Bytes: int64(t.Bytes)}})
 	}
 	slices.SortFunc(list, func(a, b tensor) int {
 		return cmp.Or(cmp.Compare(a.turn, b.turn), cmp.Compare(a.Part, b.Part), cmp.Compare(a.Offset, b.Offset))

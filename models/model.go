@@ -57,12 +57,9 @@ func Architectures() []string {
 }
 
 // New makes the model that a file describes. Its working memory, for batches up
-// to limits, is reserved in lease. The file's mapping must stay until the last
-// Forward; f itself isn't kept.
+// to limits, is reserved in lease. The mappings of the file, or of all its parts,
+// must stay until the last Forward; f itself isn't kept.
 func New(f *gguf.File, limits Limits, lease *budget.Lease) (Model, error) {
-	if part, count := f.Split(); count > 1 {
-		return nil, fmt.Errorf("%w: part %d of a model in %d files", ErrUnsupported, part+1, count)
-	}
 	arch, ok := f.String("general.architecture")
 	if !ok {
 		return nil, fmt.Errorf("%w: the file has no general.architecture", ErrInvalid)

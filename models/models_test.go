@@ -105,7 +105,6 @@ func TestRefused(t *testing.T) {
 		{"no architecture", without("general.architecture"), models.ErrInvalid, "general.architecture"},
 		{"a number as architecture", with("general.architecture", uint32(1)), models.ErrInvalid, "general.architecture"},
 		{"another architecture", with("general.architecture", "mamba"), models.ErrUnsupported, `"mamba" (there are gemma3, llama`},
-		{"part of a model", with("split.count", uint16(3)), models.ErrUnsupported, "part 1 of a model in 3 files"},
 
 		{"no layers", without(arch + "block_count"), models.ErrInvalid, "llama.block_count is missing"},
 		{"layers in words", with(arch+"block_count", "two"), models.ErrInvalid, "llama.block_count is missing or not a number"},

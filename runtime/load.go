@@ -19,7 +19,8 @@ import (
 	"github.com/dunlin-go/dunlin/tokenizer"
 )
 
-// Load maps the GGUF file at path and returns its model. The weights stay in
+// Load maps the GGUF file at path, or all parts of a model in several files of which
+// path is one, and returns the model. The weights stay in
 // the page cache, shared with every process that maps the file; what is
 // allocated is priced in the memory budget first. ctx bounds the loading only.
 //
@@ -34,7 +35,7 @@ func Load(ctx context.Context, path string, opts ...Option) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return load(ctx, h, stem(path), &o)
+	return load(ctx, h, stem(gguf.TrimPart(path)), &o)
 }
 
 // LoadBytes is [Load] for a GGUF file that is in memory already, such as one
@@ -49,7 +50,11 @@ func LoadBytes(ctx context.Context, data []byte, opts ...Option) (*Model, error)
 }
 
 func openFile(path string, opts []pool.Option) (*pool.Handle, error) {
-	h, err := pool.Open(path, opts...)
+	paths, err := gguf.PartPaths(path)
+	if err != nil {
+		return nil, loadError(err)
+	}
+	h, err := pool.OpenParts(paths, opts...)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, NewError(CodeModelNotFound, oneLineError{err})
@@ -92,7 +97,7 @@ func load(ctx context.Context, h *pool.Handle, id string, o *options) (*Model, e
 // way are errors. The file's own tables go when it returns.
 func readFile(ctx context.Context, h *pool.Handle, b *budget.Budget, read func(*gguf.File) error) error {
 	return readMapped(ctx, h, b, func(meta *budget.Lease) error {
-		f, err := gguf.Parse(h.Bytes(), meta)
+		f, err := gguf.ParseParts(h.Parts(), meta)
 		if err != nil {
 			return err
 		}
@@ -203,7 +208,7 @@ func OpenTokenizer(ctx context.Context, path string, opts ...Option) (*Tokenizer
 			}
 			return err
 		}
-		f, err := gguf.Parse(h.Bytes(), meta)
+		f, err := gguf.ParseParts(h.Parts(), meta)
 		if err == nil {
 			t.tok, err = tokenizer.New(metadataSource{f}, t.lease)
 		}

@@ -54,7 +54,8 @@ func (r *residency) recycle(now time.Time) time.Duration {
 		return lookEveryIdle
 	}
 	if err == nil {
-		// Pages of files beyond those that are counted are the program's own.
+		// Pages of files beyond those that are counted are the program's own. While a
+		// counted file is being read that is too few, at most by the program's code.
 		r.other = resident.Anon + resident.Shmem + max(resident.File-r.counted, 0)
 	}
 	if over := r.counted - r.room(); over > 0 {
