@@ -510,7 +510,7 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 			if s.writer.Ended() {
 				return // of a large vocabulary, all rows of a step take a while
 			}
-			err = s.score.add(s.prompt, first+i, e.row(s.firstRow+i))
+			err = guarded(CodeInternal, func() error { return s.score.add(s.prompt, first+i, e.row(s.firstRow+i)) })
 			ended = err != nil || first+i+1 == len(s.prompt)
 		} else {
 			ended, err = s.accept(e.tok, now)

@@ -291,6 +291,29 @@ func TestFaultOfTheLoop(t *testing.T) {
 	WaitFor(t, "the pages", func() bool { return m.Stats().KVPagesUsed == 0 })
 }
 
+// TestFaultOfAScore: a panic over one score's logits ends that one only.
+func TestFaultOfAScore(t *testing.T) {
+	m := checkedOf(t, testmodel.Llama(testmodel.Config{Padding: 1}))
+	other, err := m.Start(t.Context(), Request{Prompt: "hello", MaxTokens: 30, IgnoreEOS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Score would refuse it: it has a token that there is no logit of.
+	s := &sequence{score: &scoreRun{}, prompt: []int32{3, testmodel.Vocabulary - 1, 5}, lease: m.budget.Lease()}
+	bad, err := m.engine.submit(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bad.Recv(); CodeOf(err) != CodeInternal {
+		t.Errorf("the score: %v", err)
+	}
+	for _, err := range other.All() {
+		if err != nil {
+			t.Errorf("the other request: %v", err)
+		}
+	}
+}
+
 // TestBrokenScheduler: where the scheduler's own state is damaged, so that not
 // even dropping what it has works, all calls end, the loop too, and the model
 // refuses what comes.

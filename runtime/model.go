@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -212,6 +213,17 @@ func (m *Model) checkTokens(ids []int32) error {
 	return nil
 }
 
+// checkScored looks for tokens from a position on that have no logit: what is beyond
+// the tokenizer's vocabulary is padding.
+func (m *Model) checkScored(ids []int32, from int) error {
+	for i, id := range ids[from:] {
+		if int(id) >= m.tok.Size() {
+			return invalid("tokens", "token %d is %d, which is padding and can't be scored", from+i, id)
+		}
+	}
+	return nil
+}
+
 // maxScoreTop bounds [ScoreOptions.Top].
 const maxScoreTop = 1000
 
@@ -255,7 +267,7 @@ func (m *Model) startScore(ctx context.Context, tokens []int32, opt ScoreOptions
 	err := NewError(CodeResourceExhausted, s.lease.ReserveItems(budget.Request, uint64(len(tokens)), 4+4+8))
 	if err == nil {
 		s.prompt = slices.Clone(tokens) // the caller may reuse its own
-		err = m.checkTokens(s.prompt)
+		err = cmp.Or(m.checkTokens(s.prompt), m.checkScored(s.prompt, opt.From+1))
 	}
 	if err == nil {
 		n := len(tokens) - opt.From
