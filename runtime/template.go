@@ -90,10 +90,13 @@ func (m *Model) ApplyTemplate(ctx context.Context, messages []Message, generatio
 		})
 		return err
 	})
-	if err != nil {
-		return "", templateError(err)
+	switch {
+	case err == nil:
+		return text, nil
+	case errors.Is(err, ctx.Err()):
+		return "", contextError(ctx)
 	}
-	return text, nil
+	return "", templateError(err)
 }
 
 // templateError tells the model's faults from the request's.
@@ -102,8 +105,8 @@ func templateError(err error) error {
 	if errors.Is(err, jinja.ErrSyntax) || errors.Is(err, jinja.ErrUnsupported) {
 		code = CodeUnsupported
 	}
-	if ended := NewError(code, err); CodeOf(ended) != code {
-		return ended // the context's
+	if own := (*Error)(nil); errors.As(err, &own) {
+		return err // of a panic
 	}
 	return &Error{Code: code, Field: "messages", Err: oneLineError{err}}
 }
