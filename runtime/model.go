@@ -229,7 +229,7 @@ const maxScoreTop = 1000
 
 // Score implements [Scorer].
 func (m *Model) Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*Score, error) {
-	run := &scoreRun{top: opt.Top}
+	run := &scoreRun{from: opt.From, top: opt.Top}
 	s, err := m.startScore(ctx, tokens, opt, run)
 	if err != nil {
 		return nil, m.engine.refused(err)
@@ -271,7 +271,7 @@ func (m *Model) startScore(ctx context.Context, tokens []int32, opt ScoreOptions
 	}
 	if err == nil {
 		n := len(tokens) - opt.From
-		run.result = Score{Argmax: make([]int32, 0, n), Logprobs: make([]float64, 0, n)}
+		run.result = Score{Argmax: make([]int32, n), Logprobs: make([]float64, n-1)}
 		stream, err = m.engine.submit(ctx, s)
 	}
 	if err != nil {
