@@ -73,8 +73,9 @@ type engine struct {
 	prefills int                    // how many of them, the last ones, compute their prompts
 	batch    tensor.Batch
 	logits   []float32
-	forward  func() error // runs the model on batch and chooses the next tokens
-	choose   func(i int)  // for the step's sequence i
+	rows     []*sequence  // whose the step's rows of logits are
+	forward  func() error // runs the model on batch and looks at its logits
+	evaluate func(i int)  // row i: chooses the next token, or scores one
 	gathered time.Time    // when gather was called
 	began    time.Time    // when forward did
 	yielded  time.Time    // when others were let run
@@ -145,12 +146,14 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, w 
 		e.began = time.Now()
 		n := len(e.batch.Logits) * cfg.Vocabulary
 		model.Forward(e.compute, &e.batch, e.cache.KV(), e.logits[:n])
-		e.compute.Each(len(e.step), e.choose)
+		e.compute.Each(len(e.rows), e.evaluate)
 		return nil
 	}
-	e.choose = func(i int) {
-		if s := e.step[i]; s.score == nil && s.Rows > 0 {
-			s.choose(e.row(s.firstRow))
+	e.evaluate = func(i int) {
+		if s := e.rows[i]; s.score == nil {
+			s.choose(e.row(i))
+		} else {
+			s.score.add(s.prompt, s.Done+s.Planned-s.Rows+i-s.firstRow, e.row(i))
 		}
 	}
 	for _, o := range o.observers {
@@ -503,7 +506,6 @@ func (e *engine) setInFlight(step []*sequence) {
 func (e *engine) deliver(s *sequence, now time.Time) {
 	rows, prompt := s.Rows, min(s.Planned, max(len(s.prompt)-s.Done, 0))
 	e.sched.Advance(&s.Sequence)
-	first := s.Done - rows // the first position that has logits
 	if prompt > 0 {
 		e.counts.prompt.Add(int64(prompt))
 		// Progress is news only for a reader who keeps up, and never takes the
@@ -512,25 +514,18 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 			s.writer.TrySend(Event{Kind: EventProgress, Progress: Progress{Stage: StagePrefill, Done: s.Done, Total: len(s.prompt)}})
 		}
 	}
-	for i := range rows {
-		var ended bool
-		var err error
-		if s.score != nil {
-			if s.writer.Ended() {
-				return // of a large vocabulary, all rows of a step take a while
-			}
-			err = s.score.add(s.prompt, first+i, e.row(s.firstRow+i))
-			ended = err != nil || first+i+1 == len(s.prompt)
-		} else {
-			ended, err = s.accept(e.tok, now)
-			if err == nil {
-				e.countToken(s)
-				e.sched.Append(&s.Sequence, s.chosen.Token)
-			}
-		}
-		if ended {
-			s.writer.Finish(err)
-			return
-		}
+	if rows == 0 {
+		return
+	}
+	var ended bool
+	var err error
+	if s.score != nil {
+		ended, err = s.Done == len(s.prompt), s.score.err
+	} else if ended, err = s.accept(e.tok, now); err == nil {
+		e.countToken(s)
+		e.sched.Append(&s.Sequence, s.chosen.Token)
+	}
+	if ended || err != nil {
+		s.writer.Finish(err)
 	}
 }

@@ -101,8 +101,8 @@ func readFile(ctx context.Context, h *pool.Handle, b *budget.Budget, read func(*
 		if err != nil {
 			return err
 		}
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return contextError(ctx)
 		}
 		return read(f)
 	})
@@ -118,8 +118,8 @@ func readMapped(ctx context.Context, h *pool.Handle, b *budget.Budget, read func
 			return read(meta)
 		})
 	})
-	if err == nil {
-		err = ctx.Err()
+	if err == nil && ctx.Err() != nil {
+		err = contextError(ctx)
 	}
 	if err == nil {
 		// A file that changed while it was read may have been read half and half.

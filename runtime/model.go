@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -225,12 +226,23 @@ func (m *Model) checkTokens(ids []int32) error {
 	return nil
 }
 
+// checkScored looks for tokens from a position on that have no logit: what is beyond
+// the tokenizer's vocabulary is padding.
+func (m *Model) checkScored(ids []int32, from int) error {
+	for i, id := range ids[from:] {
+		if int(id) >= m.tok.Size() {
+			return invalid("tokens", "token %d is %d, which is padding and can't be scored", from+i, id)
+		}
+	}
+	return nil
+}
+
 // maxScoreTop bounds [ScoreOptions.Top].
 const maxScoreTop = 1000
 
 // Score implements [Scorer].
 func (m *Model) Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*Score, error) {
-	run := &scoreRun{top: opt.Top}
+	run := &scoreRun{from: opt.From, top: opt.Top}
 	s, err := m.startScore(ctx, tokens, opt, run)
 	if err != nil {
 		return nil, m.engine.refused(err)
@@ -268,11 +280,11 @@ func (m *Model) startScore(ctx context.Context, tokens []int32, opt ScoreOptions
 	err := NewError(CodeResourceExhausted, s.lease.ReserveItems(budget.Request, uint64(len(tokens)), 4+4+8))
 	if err == nil {
 		s.prompt = slices.Clone(tokens) // the caller may reuse its own
-		err = m.checkTokens(s.prompt)
+		err = cmp.Or(m.checkTokens(s.prompt), m.checkScored(s.prompt, opt.From+1))
 	}
 	if err == nil {
 		n := len(tokens) - opt.From
-		run.result = Score{Argmax: make([]int32, 0, n), Logprobs: make([]float64, 0, n)}
+		run.result = Score{Argmax: make([]int32, n), Logprobs: make([]float64, n-1)}
 		stream, err = m.engine.submit(ctx, s)
 	}
 	if err != nil {
