@@ -11,8 +11,8 @@ import (
 // their pages of the cache. Where rope isn't nil, it rotates the keys before that,
 // and the queries `[tokens, query heads, headDim]`, in place.
 func (c *Compute) StoreKV(kv *KV, layer int, queries, keys, values []float32, rope *RopeTable, b *Batch) {
-	check(len(keys) == len(values) && len(keys) == b.Len()*kv.Heads*kv.HeadDim && kv.HeadDim == c.limits.HeadDim, "StoreKV")
-	check(rope == nil || rope.dims <= kv.HeadDim && len(queries)%(b.Len()*kv.HeadDim) == 0, "StoreKV")
+	check(b.Len() > 0 && len(keys) == len(values) && len(keys) == b.Len()*kv.Heads*kv.HeadDim && kv.HeadDim == c.limits.HeadDim, "StoreKV")
+	check(rope == nil || rope.dims <= kv.HeadDim && len(queries) > 0 && len(queries)%(b.Len()*kv.HeadDim) == 0, "StoreKV")
 	group, groups, at := kv.place(layer)
 	c.store = storeTask{c: c, kv: kv, group: group, groups: groups, layer: at, queries: queries, keys: keys, values: values, rope: rope, b: b}
 	c.step.Do(&c.store, b.Len(), tokenGrain)
@@ -94,7 +94,7 @@ type AttentionOptions struct {
 // Dao et al. 2022 (tiles), https://arxiv.org/abs/2205.14135; Beltagy et al. 2020
 // (windows), https://arxiv.org/abs/2004.05150.
 func (c *Compute) Attention(out, q []float32, o AttentionOptions, kv *KV, layer int, b *Batch) {
-	check(len(out) == len(q) && len(q) == b.Len()*o.Heads*kv.HeadDim && o.Heads%kv.Heads == 0 && o.Window >= 0 && kv.HeadDim == c.limits.HeadDim, "Attention")
+	check(len(q) > 0 && len(out) == len(q) && len(q) == b.Len()*o.Heads*kv.HeadDim && o.Heads%kv.Heads == 0 && o.Window >= 0 && kv.HeadDim == c.limits.HeadDim, "Attention")
 	if o.Scale == 0 {
 		o.Scale = float32(1 / math.Sqrt(float64(kv.HeadDim)))
 	}

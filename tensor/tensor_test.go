@@ -404,6 +404,32 @@ func TestAttentionInGroups(t *testing.T) {
 	}
 }
 
+// TestAttentionRefuses: batches without tokens, and attention without queries, have
+// no shape to go by.
+func TestAttentionRefuses(t *testing.T) {
+	c, _ := compute(t, 1, ActivationsInt8)
+	kv := &KV{Layers: 1, Heads: 1, HeadDim: testHeadDim, F32: make([]float32, 2*testHeadDim*PageTokens)}
+	rope := NewRope(RopeConfig{Dims: testHeadDim, Base: 10000}, 1)
+	none, one := &Batch{}, &Batch{Tokens: []int32{1}, Positions: []int32{0}, Seqs: []int32{0}, Tables: []PageTable{{0}}}
+	x := make([]float32, testHeadDim)
+	for name, run := range map[string]func(){
+		"StoreKV":   func() { c.StoreKV(kv, 0, nil, nil, nil, nil, none) },
+		"rotation":  func() { c.StoreKV(kv, 0, nil, nil, nil, rope, none) },
+		"queries":   func() { c.StoreKV(kv, 0, nil, x, x, rope, one) },
+		"Attention": func() { c.Attention(nil, nil, AttentionOptions{Heads: 1}, kv, 0, none) },
+		"heads":     func() { c.Attention(nil, nil, AttentionOptions{}, kv, 0, one) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if msg, _ := recover().(string); !strings.HasPrefix(msg, "tensor: ") {
+					t.Errorf("got %q, want a panic of this package", msg)
+				}
+			}()
+			run()
+		})
+	}
+}
+
 func TestComputePricesItsMemory(t *testing.T) {
 	for _, l := range []Limits{
 		{Threads: 1, Tokens: math.MaxInt, MaxCols: 1 << 20, HeadDim: 64},
