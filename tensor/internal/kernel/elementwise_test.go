@@ -226,6 +226,24 @@ func TestUnusualStays(t *testing.T) {
 	})
 }
 
+// TestNormOverflows: where the sum of squares is infinite though no element is, the
+// result isn't the zeros that its root's inverse would make.
+func TestNormOverflows(t *testing.T) {
+	eachSet(t, func(t *testing.T, s *Set) {
+		for _, n := range []int{2, 64, 100} {
+			ones, x, y := filled(n, 1), filled(n, 1), filled(n, 1)
+			x[1], y[1] = 1e30, 1e30
+			s.RMSNorm(x, x, ones, 1e-5)
+			s.LayerNorm(y, y, ones, ones, 1e-5)
+			for i := range n {
+				if x[i]-x[i] == 0 || y[i]-y[i] == 0 {
+					t.Fatalf("element %d of %d is %g, with the mean taken away %g", i, n, x[i], y[i])
+				}
+			}
+		}
+	})
+}
+
 func TestLayerNorm(t *testing.T) {
 	r := newRand(t)
 	for _, n := range []int{1, 3, 64, 577} {
