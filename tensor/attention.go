@@ -9,7 +9,9 @@ import (
 
 // StoreKV writes the keys and values `[tokens, heads, headDim]` of a batch to
 // their pages of the cache. Where rope isn't nil, it rotates the keys before that,
-// and the queries `[tokens, query heads, headDim]`, in place.
+// and the queries `[tokens, query heads, headDim]`, in place. An element of a key that
+// would be infinite there becomes NaN: its score could be minus infinity, whose
+// weight is 0, and nobody would see that the key was lost.
 func (c *Compute) StoreKV(kv *KV, layer int, queries, keys, values []float32, rope *RopeTable, b *Batch) {
 	check(b.Len() > 0 && len(keys) == len(values) && len(keys) == b.Len()*kv.Heads*kv.HeadDim && kv.HeadDim == c.limits.HeadDim, "StoreKV")
 	check(rope == nil || rope.dims <= kv.HeadDim && len(queries) > 0 && len(queries)%(b.Len()*kv.HeadDim) == 0, "StoreKV")
@@ -50,20 +52,20 @@ func (t *storeTask) Do(worker, lo, hi int) {
 				t.c.set.StoreValueQ8(kv.Q8[v:v+kv.block()], at, value, w.quantised)
 			case kv.F16 != nil:
 				t.c.set.ToF16(w.half, key)
-				scatter(kv.F16[k+at:], w.half, PageTokens)
+				for e, x := range w.half {
+					kv.F16[k+at+e*PageTokens] = kernel.NoInfinity(x)
+				}
 				t.c.set.ToF16(kv.F16[v+at*dim:][:dim], value)
 			default:
-				scatter(kv.F32[k+at:], key, PageTokens)
+				for e, x := range key {
+					if x-x != 0 {
+						x = float32(math.NaN())
+					}
+					kv.F32[k+at+e*PageTokens] = x
+				}
 				copy(kv.F32[v+at*dim:][:dim], value)
 			}
 		}
-	}
-}
-
-// scatter sets every step'th element of dst.
-func scatter[T float32 | uint16](dst, src []T, step int) {
-	for i, v := range src {
-		dst[i*step] = v
 	}
 }
 
