@@ -206,6 +206,52 @@ func TestAttentionUnusual(t *testing.T) {
 	})
 }
 
+// TestAttentionOfSome lets some of the queries attend: they come to what they come to
+// alone, and nothing of the others changes.
+func TestAttentionOfSome(t *testing.T) {
+	const queries, d = 30, 64
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		for range 60 {
+			a := newAttention(r, queries, d, 1+r.IntN(BlockKeys))
+			q8, qs := a.quantised(r), NewQueries(queries, d)
+			lo := r.IntN(queries)
+			hi := lo + r.IntN(queries-lo) + 1
+			for pages, attend := range map[string]func(qs *Queries, lo, hi int){
+				"F32": func(qs *Queries, lo, hi int) { s.AttendF32(qs, lo, hi, a.keys32, a.values32, a.first, a.n) },
+				"F16": func(qs *Queries, lo, hi int) { s.AttendF16(qs, lo, hi, a.keys, a.values, a.first, a.n) },
+				"Q8_0": func(qs *Queries, lo, hi int) {
+					s.AttendQ8(qs, lo, hi, q8.keyBlocks[0], q8.valueBlocks[0], a.first, a.n)
+				},
+			} {
+				alone := NewQueries(1, d)
+				for _, x := range [][]float32{qs.scores, qs.factors} {
+					copy(x, filled(len(x), 12345))
+				}
+				for i := range queries {
+					s.Begin(qs, i, a.q[i*d:][:d], a.scale)
+				}
+				attend(qs, lo, hi)
+				for i := range queries {
+					s.Begin(alone, 0, a.q[i*d:][:d], a.scale)
+					copy(alone.scores, filled(BlockKeys, 12345))
+					alone.factors[0] = 12345
+					if i >= lo && i < hi {
+						attend(alone, 0, 1)
+					}
+					what := fmt.Sprintf("%s: query %d beside [%d, %d)", pages, i, lo, hi)
+					q, acc, scores := qs.query(i)
+					wantQ, wantAcc, wantScores := alone.query(0)
+					mustSame(t, what, q, wantQ)
+					mustSame(t, what+": sums of values", acc, wantAcc)
+					mustSame(t, what+": weights", scores, wantScores)
+					mustSame(t, what, []float32{qs.tops[i], qs.sums[i], qs.factors[i]}, []float32{alone.tops[0], alone.sums[0], alone.factors[0]})
+				}
+			}
+		}
+	})
+}
+
 // TestFoldScores compares the weights of each set with portable Go's, bit for
 // bit, for scores of all sizes and kinds.
 func TestFoldScores(t *testing.T) {

@@ -68,8 +68,10 @@ func TestElementwiseBits(t *testing.T) {
 			x, y := normals(r, n), normals(r, n)
 			for i := range x {
 				x[i] *= 30
-				if r.IntN(20) == 0 {
-					x[i] = edges[r.IntN(len(edges))]
+				for _, v := range []*float32{&x[i], &y[i]} {
+					if r.IntN(20) == 0 {
+						*v = edges[r.IntN(len(edges))]
+					}
 				}
 			}
 			shift := float32(r.NormFloat64())
