@@ -130,6 +130,25 @@ func (l *loader) checkShape(cfg *Config, heads, ropeDims int) {
 	}
 }
 
+// ropeFactors copies what a rotation's frequencies are divided by; nil for a tensor
+// that the file doesn't have.
+func (l *loader) ropeFactors(w *tensor.Tensor) ([]float32, error) {
+	if w == nil {
+		return nil, nil
+	}
+	if err := l.lease.ReserveItems(budget.Scratch, uint64(w.Cols), 4); err != nil {
+		return nil, err
+	}
+	factors := w.Floats()
+	for i, f := range factors {
+		// An infinite factor has the inverse 0, a subnormal one an infinite one.
+		if inverse := 1 / f; !(inverse > 0) || math.IsInf(float64(inverse), 0) {
+			return nil, fmt.Errorf("%w: tensor %q: factor %d is %g, it and its inverse must be finite and above zero", ErrInvalid, w.Name, i, f)
+		}
+	}
+	return factors, nil
+}
+
 // weights counts the parameters and finds the format that most of them have.
 func (l *loader) weights() (parameters int64, quantization string) {
 	by := map[tensor.DType]uint64{}
