@@ -211,6 +211,8 @@ func TestPartsRefused(t *testing.T) {
 		{"2^31 parts in another", with(splitCountKey, uint32(1<<31), 1), ErrFormat, "part 2 of 3: malformed file: split.count is 2147483648, the first part says 3"},
 		{"2^64-1 parts", with(splitCountKey, uint64(math.MaxUint64), 0)[:1], ErrLimit, ""},
 		{"number 2^64-1 alone", with(splitNoKey, uint64(math.MaxUint64), 0)[:1], ErrMissing, "-00001-of-00003.gguf"},
+		{"a number past the last alone", with(splitNoKey, uint16(3), 2)[2:], ErrMissing, "-00001-of-00003.gguf, -00002-of-00003.gguf, -00003-of-00003.gguf"},
+		{"a text alone", [][]byte{[]byte("not a model")}, ErrMagic, "gguf: not a GGUF file"},
 		{"a count of words", with(splitCountKey, "three", 0)[:1], ErrFormat, "split.count is not a number"},
 		{"a count below 0", with(splitCountKey, int32(-1), 1), ErrFormat, "part 2 of 3: malformed file: split.count is not a number"},
 		{"a number below 0", with(splitNoKey, int8(-1), 2), ErrFormat, "split.no"},
@@ -324,13 +326,19 @@ func TestPartsBudget(t *testing.T) {
 	}
 }
 
-func TestWriterSplitRefused(t *testing.T) {
+func TestWriterSplit(t *testing.T) {
 	for _, count := range []int{math.MinInt, -1, 0, MaxParts + 1} {
 		if parts, err := small(1).Split(count); !errors.Is(err, ErrLimit) || parts != nil {
 			t.Errorf("%d parts: %v", count, err)
 		}
 	}
 	w := small(1)
+	w.SetVersion(2)
+	for i, part := range splitParts(t, w, 2) {
+		if part[4] != 2 {
+			t.Errorf("part %d has version %d", i+1, part[4])
+		}
+	}
 	w.SetVersion(7)
 	if _, err := w.Split(2); !errors.Is(err, ErrVersion) {
 		t.Errorf("a bad call before Split: %v", err)
