@@ -166,7 +166,7 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 // those that are used.
 func newCache(shape kvcache.Shape, step int, o *options) (*kvcache.Cache, error) {
 	one := shape.PagesFor(o.contextLength)
-	room := int64(float64(o.budget.Limit()-o.budget.Used()) * o.kvShare)
+	room := int64(float64(o.budget.Left()) * o.kvShare)
 	most := int64(one)*int64(o.maxSequences) + int64(shape.PagesAhead(step))
 	if o.kvBytes > 0 {
 		room, one = o.kvBytes, shape.PagesFor(1)

@@ -100,7 +100,12 @@ func (m *Model) Info() Info { return m.info }
 // Stats implements [StatsReader].
 func (m *Model) Stats() Stats {
 	s := m.engine.stats()
-	s.BudgetLimit, s.BudgetUsed = m.budget.Limit(), m.budget.Used()
+	s.Budget, s.ProcessBudget = m.budget.Usage(), budget.Process().Usage()
+	nearest := &s.Budget
+	if nearest.Limit == budget.Unlimited {
+		nearest = &s.ProcessBudget
+	}
+	s.BudgetLimit, s.BudgetUsed = nearest.Limit, nearest.Used
 	return s
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	goruntime "runtime"
-	"sync"
 	"time"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
@@ -28,7 +27,8 @@ type options struct {
 	activations   Activations
 	weight        float64
 	kvType        KVCacheType
-	budget        *budget.Budget
+	memoryLimit   int64
+	budget        *budget.Budget // the model's, under the process's
 
 	kvBytes         int64   // 0: kvShare decides
 	kvShare         float64 // of what the budget has left
@@ -153,16 +153,16 @@ func WithHeartbeat(d time.Duration) Option {
 	}
 }
 
-// WithMemoryLimit gives the model a memory budget of its own, in bytes: for
-// the KV cache, working memory, vocabulary and requests, not for the mapped
-// weights. By default all models of the process share one of half the memory
-// that it may use (GOMEMLIMIT, the cgroup's limit or the machine's memory).
+// WithMemoryLimit gives the model a limit of its own under the process's one
+// ([SetMemoryLimit]), in bytes: for the KV cache, working memory, vocabulary and
+// requests, not for the mapped weights. What the model reserves counts under both
+// limits. By default it has only the process's.
 func WithMemoryLimit(bytes int64) Option {
 	return func(o *options) error {
 		if bytes < 1 {
 			return fmt.Errorf("the memory limit is %d bytes, it must be above zero", bytes)
 		}
-		o.budget = budget.New(bytes)
+		o.memoryLimit = bytes
 		return nil
 	}
 }
@@ -312,7 +312,8 @@ func atLeastOne(what string, n, most int) (int, error) {
 // newOptions applies opts over the defaults and reports every problem at once.
 func newOptions(opts []Option) (options, error) {
 	o := options{
-		threads: goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, weight: 1, streamBuffer: minStreamBuffer, highWater: 0.75, stallLimit: 30 * time.Second,
+		memoryLimit: budget.Unlimited,
+		threads:     goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, weight: 1, streamBuffer: minStreamBuffer, highWater: 0.75, stallLimit: 30 * time.Second,
 		kvType: KVCacheF16, kvShare: 0.5, prefixIdle: 10 * time.Minute,
 	}
 	var errs []error
@@ -328,11 +329,6 @@ func newOptions(opts []Option) (options, error) {
 	if err := errors.Join(errs...); err != nil {
 		return o, &Error{Code: CodeInvalidRequest, Err: oneLineError{err}}
 	}
-	if o.budget == nil {
-		o.budget = processBudget()
-	}
+	o.budget = budget.Process().Child(o.memoryLimit)
 	return o, nil
 }
-
-// processBudget is what all models share that have no limit of their own.
-var processBudget = sync.OnceValue(func() *budget.Budget { return budget.New(budget.Available() / 2) })

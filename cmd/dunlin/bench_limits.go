@@ -65,7 +65,7 @@ func workOf(path string) (w *work, err error) {
 	}
 	w = &work{mapped: h}
 	err = pool.Guard(func() error {
-		f, err := gguf.Parse(h.Bytes(), budget.New(budget.Available()/2).Lease())
+		f, err := gguf.Parse(h.Bytes(), budget.Process().Lease())
 		if err != nil {
 			return err
 		}

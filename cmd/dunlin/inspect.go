@@ -73,7 +73,7 @@ func inspect(path string, full bool) (res *inspectResult, err error) {
 	}
 	defer closeInto(&err, h)
 	err = pool.Guard(func() error {
-		f, err := gguf.Parse(h.Bytes(), budget.New(budget.Available()/2).Lease())
+		f, err := gguf.Parse(h.Bytes(), budget.Process().Lease())
 		if err != nil {
 			return err
 		}
