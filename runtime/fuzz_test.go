@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"math"
+	goruntime "runtime"
 	"testing"
 
 	"github.com/dunlin-go/dunlin/internal/testmodel"
@@ -10,17 +11,33 @@ import (
 	"github.com/dunlin-go/dunlin/tensor"
 )
 
-// FuzzLoad loads whatever bytes there are and asks for three tokens.
+const fuzzMemory = 16 << 20 // the memory limit that FuzzLoad loads with
+
+// FuzzLoad loads whatever bytes there are and asks for three tokens: an answer or
+// a typed error, for memory that was reserved.
 func FuzzLoad(f *testing.F) {
 	f.Add(testmodel.Llama(small(testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q4_1})))
 	f.Add(testmodel.Llama(small(testmodel.Config{Weights: tensor.Q8_0, HeadType: tensor.Q4_1, Untied: true, Template: "{{ messages[0].content * 3 }}"})))
 	f.Add(testmodel.Llama(small(testmodel.Config{NoVocab: true})))
 	f.Add(testmodel.Gemma3(small(testmodel.Config{Weights: tensor.Q4_1, HeadType: tensor.Q8_0})))
+	f.Add(testmodel.Llama(small(testmodel.Config{ContextLength: 1 << 24})))
 	f.Add([]byte("GGUF\x03\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		ctx, cancel := context.WithTimeout(t.Context(), fileTime)
 		defer cancel()
-		m, err := runtime.LoadBytes(ctx, data, runtime.WithMemoryLimit(16<<20), runtime.WithThreads(1), runtime.WithMaxSequences(2))
+		var m *runtime.Model
+		var err error
+		took := allocated(func() {
+			m, err = runtime.LoadBytes(ctx, data, runtime.WithMemoryLimit(fuzzMemory), runtime.WithThreads(1), runtime.WithMaxSequences(2))
+		})
+		priced := int64(fuzzMemory) // at most, where it was refused
+		if err == nil {
+			priced = m.Stats().BudgetUsed
+		}
+		// What is priced until the model is made is gone by now; the file bounds it.
+		if most := priced + priced/8 + 32*int64(len(data)) + 1<<20; took > most && !raceDetector {
+			t.Errorf("loading %d bytes allocated %d, want at most %d (%v)", len(data), took, most, err)
+		}
 		if err != nil {
 			checkError(t, "Load", err, nil, loadCodes)
 			return
@@ -30,8 +47,12 @@ func FuzzLoad(f *testing.F) {
 			{Prompt: "hello", MaxTokens: 3},
 			{Messages: []runtime.Message{{Role: "user", Content: "hello"}}, MaxTokens: 3, Temperature: 1},
 		} {
-			if _, err := runtime.Generate(ctx, m, req); err != nil {
+			took := allocated(func() { _, err = runtime.Generate(ctx, m, req) })
+			if err != nil {
 				checkError(t, "Generate", err, nil, genCodes)
+			}
+			if took > 2*fuzzMemory && !raceDetector { // a template's garbage, too
+				t.Errorf("an answer allocated %d bytes (%v)", took, err)
 			}
 		}
 	})
@@ -83,4 +104,13 @@ func FuzzRequest(f *testing.F) {
 		}
 		waitFor(t, "the pages of the KV cache", func() bool { return m.Stats().KVPagesUsed == 0 })
 	})
+}
+
+// allocated is how many bytes f takes from the heap, freed or not.
+func allocated(f func()) int64 {
+	var before, after goruntime.MemStats
+	goruntime.ReadMemStats(&before)
+	f()
+	goruntime.ReadMemStats(&after)
+	return int64(after.TotalAlloc - before.TotalAlloc)
 }

@@ -59,17 +59,19 @@ func (p *plainTexts) at(id ID) string {
 // bytes than its spelling has.
 func (t *Tokenizer) decodeAll(lease *budget.Lease) error {
 	n := t.texts.len()
-	if err := lease.Reserve(budget.Vocabulary, int64(len(t.texts.arena))+4*int64(n)); err != nil {
+	if err := lease.Reserve(budget.Vocabulary, int64(len(t.texts.arena))+int64(t.texts.longest)+4*int64(n)); err != nil {
 		return err
 	}
 	t.maxTokenBytes = 1
-	all := make([]byte, 0, len(t.texts.arena))
+	var all strings.Builder // which gives its string without another copy of all
+	all.Grow(len(t.texts.arena))
+	one := make([]byte, 0, t.texts.longest)
 	t.plain.ends = make([]uint32, n)
 	for id := range ID(n) {
-		from := len(all)
-		all = t.AppendToken(all, id, DecodeOptions{})
-		t.plain.ends[id] = uint32(len(all))
-		size := len(all) - from
+		one = t.AppendToken(one[:0], id, DecodeOptions{})
+		all.Write(one)
+		t.plain.ends[id] = uint32(all.Len())
+		size := len(one)
 		if size == 0 { // a control token, which has a text only where that is asked for
 			size = len(t.texts.at(id))
 		}
@@ -78,7 +80,7 @@ func (t *Tokenizer) decodeAll(lease *budget.Lease) error {
 	if t.traits.marked {
 		t.maxTokenBytes = max(t.maxTokenBytes, t.texts.longest)
 	}
-	t.plain.arena = string(all)
+	t.plain.arena = all.String()
 	return nil
 }
 

@@ -209,6 +209,9 @@ type jsonVocab struct {
 }
 
 func fromJSON(data []byte, lease *budget.Lease) (*Vocab, error) {
+	if !utf8.Valid(data) { // of which package json would make other and longer texts
+		return nil, fmt.Errorf("%w: the file is not UTF-8", ErrVocabulary)
+	}
 	if err := lease.ReserveItems(budget.Vocabulary, uint64(len(data)), jsonBytes); err != nil {
 		return nil, err
 	}

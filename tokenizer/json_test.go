@@ -77,10 +77,20 @@ func TestJSON(t *testing.T) {
 // TestJSONRefused: what can't be brought to an algorithm here is refused by name,
 // and a damaged file is an error.
 func TestJSONRefused(t *testing.T) {
+	for _, tt := range refusedJSON() {
+		if _, err := jsonTokenizer([]byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.says) ||
+			!errors.Is(err, ErrUnsupported) && !errors.Is(err, ErrVocabulary) {
+			t.Errorf("%s: %v, want it to say %s", tt.text, err, tt.says)
+		}
+	}
+}
+
+func refusedJSON() []struct{ text, says string } {
 	bpe := `"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}`
 	level := `"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false}`
-	for _, tt := range []struct{ file, says string }{
+	return []struct{ text, says string }{
 		{`{`, "malformed"},
+		{"{\"\xff\":0," + bpe + "," + level + "}", "UTF-8"},
 		{`{}`, "malformed"},
 		{`{"model":{"type":"WordLevel","vocab":{}}}`, `"WordLevel"`},
 		{`{` + bpe + `}`, "neither bytes nor spaces"},
@@ -101,11 +111,6 @@ func TestJSONRefused(t *testing.T) {
 		{`{"model":{"type":"Unigram","vocab":[["a"]]}}`, "malformed"},
 		{`{"model":{"type":"Unigram","vocab":[["a",1]],"unk_id":4}}`, "4 of 1"},
 		{`{"model":{"type":"WordPiece","vocab":{"a":0}}}`, "BertNormalizer"},
-	} {
-		if _, err := jsonTokenizer([]byte(tt.file)); err == nil || !strings.Contains(err.Error(), tt.says) ||
-			!errors.Is(err, ErrUnsupported) && !errors.Is(err, ErrVocabulary) {
-			t.Errorf("%s: %v, want it to say %s", tt.file, err, tt.says)
-		}
 	}
 }
 
@@ -114,25 +119,4 @@ func TestJSONBudget(t *testing.T) {
 	if _, err := FromJSON(data, budget.New(int64(len(data))).Lease()); !errors.Is(err, budget.ErrExceeded) {
 		t.Error(err)
 	}
-}
-
-func FuzzFromJSON(f *testing.F) {
-	files, _ := filepath.Glob("testdata/json/*.tokenizer.json.gz")
-	for _, path := range files {
-		f.Add(readGzip(f, path))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		tok, err := jsonTokenizer(data)
-		if err != nil {
-			if !errors.Is(err, ErrUnsupported) && !errors.Is(err, ErrVocabulary) {
-				t.Fatal(err)
-			}
-			return
-		}
-		ids, err := tok.Encode(t.Context(), nil, "It's 1234 \u00e9\u4f60 <s>\xff", EncodeOptions{AddSpecial: true, ParseSpecial: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = tok.Decode(nil, ids, DecodeOptions{Special: true})
-	})
 }

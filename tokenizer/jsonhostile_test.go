@@ -12,9 +12,43 @@ import (
 // TestJSONPrice: what reading a file allocates, at most, is charged before,
 // whatever small things the file is made of.
 func TestJSONPrice(t *testing.T) {
-	many := func(s string) string { return s + strings.Repeat(","+s, 1<<19/len(s)) }
+	for name, file := range pricedJSON(1 << 19) {
+		t.Run(name, func(t *testing.T) {
+			lease := budget.New(1 << 30).Lease()
+			defer lease.Close()
+			data := []byte(file)
+			checkReadingPriced(t, lease, func() { _, _ = FromJSON(data, lease) })
+		})
+	}
+}
+
+// checkReadingPriced runs f, which reads a file, and holds what it allocates to what
+// it reserves. Lists that grow leave garbage, so that less than half of it is in use.
+func checkReadingPriced(t *testing.T, lease *budget.Lease, f func()) {
+	t.Helper()
+	if took := allocated(f) / 2; took > lease.Held()+pricedSlack {
+		t.Errorf("%d bytes are charged, %d were allocated", lease.Held(), took)
+	}
+}
+
+// pricedSlack is what may be allocated beside what is charged: tables of one size,
+// an error.
+const pricedSlack = 18 << 10
+
+// allocated is how many bytes f takes from the heap, freed or not.
+func allocated(f func()) int64 {
+	var before, after goruntime.MemStats
+	goruntime.ReadMemStats(&before)
+	f()
+	goruntime.ReadMemStats(&after)
+	return int64(after.TotalAlloc - before.TotalAlloc)
+}
+
+// pricedJSON are files of about size bytes of one small thing each.
+func pricedJSON(size int) map[string]string {
+	many := func(s string) string { return s + strings.Repeat(","+s, size/len(s)) }
 	bpe := `"model":{"type":"BPE","vocab":{"a":0},"merges":[]}`
-	for name, file := range map[string]string{
+	return map[string]string{
 		"normalizers":     `{"normalizer":{"type":"Sequence","normalizers":[` + many(`0`) + `]},` + bpe + `}`,
 		"pre-tokenizers":  `{"pre_tokenizer":{"type":"Sequence","pretokenizers":[` + many(`{}`) + `]},` + bpe + `}`,
 		"processors":      `{"post_processor":{"type":"Sequence","processors":[` + many(`null`) + `]},` + bpe + `}`,
@@ -28,21 +62,10 @@ func TestJSONPrice(t *testing.T) {
 		"rows":            `{"model":{"type":"Unigram","vocab":[` + many(`[]`) + `]}}`,
 		"rows of maps":    `{"model":{"type":"Unigram","vocab":[` + many(`[{"":0},{"":0}]`) + `]}}`,
 		"a long row":      `{"model":{"type":"Unigram","vocab":[["a",[` + many(`{}`) + `]]]}}`,
-		"deep": `{"pre_tokenizer":` + strings.Repeat(`{"type":"Sequence","pretokenizers":[`, 3000) + many(`{}`) +
-			strings.Repeat(`]}`, 3000) + `,` + bpe + `}`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			lease := budget.New(1 << 30).Lease()
-			defer lease.Close()
-			var before, after goruntime.MemStats
-			goruntime.ReadMemStats(&before)
-			_, err := FromJSON([]byte(file), lease)
-			goruntime.ReadMemStats(&after)
-			// Lists that grow leave garbage, so that less than half of it is in use.
-			if took := int64(after.TotalAlloc-before.TotalAlloc) / 2; took > lease.Held() {
-				t.Errorf("%d bytes of a file of %d are charged, %d were allocated (%v)", lease.Held(), len(file), took, err)
-			}
-		})
+		// JSON makes three bytes of each.
+		"not UTF-8": `{"model":{"type":"BPE","v` + strings.Repeat("\xff", size) + `":{},"vocab":{"a":0},"merges":[]}}`,
+		"deep": `{"pre_tokenizer":` + strings.Repeat(`{"type":"Sequence","pretokenizers":[`, size/175) + many(`{}`) +
+			strings.Repeat(`]}`, size/175) + `,` + bpe + `}`,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -194,8 +195,56 @@ func TestPriced(t *testing.T) {
 	}
 }
 
+// TestMakingIsPriced makes vocabularies so large that an array of them that isn't
+// charged can't hide in what the allocator wastes.
+func TestMakingIsPriced(t *testing.T) {
+	compileRules()
+	for _, model := range []string{"gpt2", "llama", "t5", "bert"} {
+		t.Run(model, func(t *testing.T) {
+			off := false
+			v := &Vocab{Model: model, BOS: None, EOS: None, EOT: None, EOM: None, Unknown: 0, CLS: None, SEP: None, Pad: None, Mask: None}
+			tokens := list[string]{"[UNK]"}
+			switch model {
+			case "gpt2":
+				v.Pre, v.Unknown = "smollm", None
+				var merges list[string]
+				for c := range 256 {
+					tokens = append(tokens, spell(string([]byte{byte(c)})))
+				}
+				for i := range 94 * 94 {
+					a, b := string(rune('!'+i%94)), string(rune('!'+i/94))
+					merges = append(merges, a+" "+b)
+					tokens = append(tokens, a+b)
+				}
+				v.Merges = merges
+			case "llama", "t5":
+				v.AddSpacePrefix, v.RemoveExtraSpaces = &off, &off
+			}
+			for i := range 100_000 {
+				tokens = append(tokens, strconv.FormatInt(int64(36*36+i), 36))
+			}
+			types, scores := make(list[int64], len(tokens)), make(list[float64], len(tokens))
+			for i := range types {
+				types[i] = int64(Normal)
+				if i%8 == 7 {
+					types[i] = int64(UserDefined)
+				}
+			}
+			v.Tokens, v.Types, v.Scores = tokens, types, scores
+			lease := budget.New(1 << 30).Lease()
+			defer lease.Close()
+			var err error
+			took := allocated(func() { _, err = FromVocab(v, lease) })
+			if held := lease.Held(); err != nil || took > held+held/64+pricedSlack && !raceEnabled {
+				t.Errorf("%d bytes are charged, %d were allocated (%v)", held, took, err)
+			}
+		})
+	}
+}
+
 // FuzzNew builds vocabularies from bytes: strings and flags in the order that
-// the code below takes them.
+// the code below takes them. What isn't a typed error encodes any text, for
+// memory that was reserved.
 func FuzzNew(f *testing.F) {
 	f.Add([]byte("gpt2\x00gpt-2\x00a b\x00ab c\x00\x00ab\x00abc\x00<s>\x00"), "abc<s>", uint32(1))
 	f.Add([]byte("gpt2\x00llama-bpe\x00\x00Ġ\x00\x00"), "  x", uint32(0xffffffff))
@@ -203,6 +252,7 @@ func FuzzNew(f *testing.F) {
 	f.Add([]byte("llama\x00\x00\x00▁a\x00<0x0A>\x00▁\x00ab\x00b"), " ab  b", uint32(8))
 	f.Add([]byte("t5\x00\x00\x00▁a\x00\xff\x00▁\x00ab\x00b"), " ab  \xff", uint32(16))
 	f.Add([]byte("bert\x00\x00\x00[UNK]\x00▁a\x00b\x00▁!"), "Ab!É", uint32(1<<8))
+	compileRules()
 	f.Fuzz(func(t *testing.T, data []byte, text string, flags uint32) {
 		fields := strings.Split(string(data), "\x00")
 		take := func() string {
@@ -244,15 +294,15 @@ func FuzzNew(f *testing.F) {
 		}
 		lease := budget.New(1 << 24).Lease()
 		defer lease.Close()
-		tok, err := FromVocab(v, lease)
+		tok, err := makePriced(t, v, lease)
 		if err != nil {
+			if !errors.Is(err, ErrUnsupported) && !errors.Is(err, ErrVocabulary) && !errors.Is(err, budget.ErrExceeded) {
+				t.Error(err)
+			}
 			return
 		}
 		for _, parse := range []bool{false, true} {
-			ids, err := tok.Encode(t.Context(), nil, text, EncodeOptions{AddSpecial: flags&4 != 0, ParseSpecial: parse})
-			if err != nil {
-				t.Fatal(err)
-			}
+			ids := encodeBounded(t, tok, text, EncodeOptions{AddSpecial: flags&4 != 0, ParseSpecial: parse})
 			got := string(tok.Decode(nil, ids, DecodeOptions{Special: true}))
 			if tok.Lossless() && !tok.AddsBOS() && got != text {
 				t.Fatalf("%q came back as %q", text, got)

@@ -15,11 +15,13 @@ import (
 	"github.com/dunlin-go/dunlin/models/pool"
 )
 
-// inspectCmd shows what a model file says of itself.
+// inspectCmd shows what a model file says of itself, or what processes have in
+// memory.
 type inspectCmd struct {
-	Model string `arg:"" help:"Path of a GGUF file, or a name of the catalogue."`
-	Full  bool   `help:"Give long arrays and texts of the metadata in full."`
-	JSON  bool   `help:"Print one JSON object."`
+	Of     []string `arg:"" name:"model|pid" help:"Path of a GGUF file, or a name of the catalogue; with --memory, ids of processes."`
+	Memory bool     `help:"Show how much memory processes have, and of which models (Linux). A model is a mapped file that ends in .gguf, or of which 16 MiB or more are mapped and that isn't a program or library."`
+	Full   bool     `help:"Give long arrays and texts of the metadata in full."`
+	JSON   bool     `help:"Print one JSON object."`
 }
 
 type inspectResult struct {
@@ -45,15 +47,21 @@ type tensorRow struct {
 	elements uint64
 }
 
-// Run prints the file's metadata, tensors and sizes.
+// Run prints the file's metadata, tensors and sizes, or the processes' memory.
 func (c *inspectCmd) Run(ctx context.Context, std *stdio) error {
-	path, err := hub.Resolve(c.Model)
+	if c.Memory {
+		return c.memory(ctx, std)
+	}
+	if len(c.Of) != 1 {
+		return fmt.Errorf("inspect shows one model, not %d (processes need --memory)", len(c.Of))
+	}
+	path, err := hub.Resolve(c.Of[0])
 	if err != nil {
 		return err
 	}
 	res, err := inspect(path, c.Full)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.Model, err)
+		return fmt.Errorf("%s: %w", c.Of[0], err)
 	}
 	if err := ctx.Err(); err != nil {
 		return err

@@ -23,7 +23,7 @@ type commands struct {
 	Run        runCmd        `cmd:"" help:"Answer a prompt."`
 	Serve      serveCmd      `cmd:"" help:"Serve models over OpenAI's HTTP API."`
 	Pull       pullCmd       `cmd:"" help:"Fetch a model of the catalogue into the cache and print its path."`
-	Inspect    inspectCmd    `cmd:"" help:"Show a model file's metadata and tensors."`
+	Inspect    inspectCmd    `cmd:"" help:"Show a model file's metadata and tensors, or the memory of processes."`
 	Tokenize   tokenizeCmd   `cmd:"" help:"Show the tokens of a text."`
 	Logits     logitsCmd     `cmd:"" help:"Show what a model thinks of a text."`
 	Perplexity perplexityCmd `cmd:"" help:"Measure how well a model predicts a text."`

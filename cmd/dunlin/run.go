@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dunlin-go/dunlin/internal/procmem"
 	"github.com/dunlin-go/dunlin/runtime"
 )
 
@@ -193,8 +194,10 @@ func newRunResult(res *runtime.Result, load time.Duration) runResult {
 func figures(r *runResult) string {
 	s := fmt.Sprintf("prompt: %d tokens, %.1f tokens/s | decode: %d tokens, %.1f tokens/s | first token: %.0f ms",
 		r.Usage.PromptTokens, r.Timing.PrefillTokensPerSecond, r.Usage.CompletionTokens, r.Timing.DecodeTokensPerSecond, r.Timing.TTFTMS)
-	if m, ok := processMemory(); ok {
-		s += fmt.Sprintf(" | memory: %s private, %s shared", humanBytes(m.private), humanBytes(m.shared))
+	// A file's page counts as shared also while no other process happens to map
+	// it: it costs nobody twice.
+	if m, err := procmem.Rollup(0); err == nil {
+		s += fmt.Sprintf(" | memory: %s private, %s shared", humanBytes(m.PrivateDirty), humanBytes(m.Rss-m.PrivateDirty))
 	}
 	return s
 }

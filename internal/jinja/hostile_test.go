@@ -3,8 +3,6 @@ package jinja
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,16 +11,18 @@ import (
 // hostileLimits are a fifth of the default ones, to be quick.
 var hostileLimits = Limits{Steps: 2_000_000, MemoryBytes: 50 << 20, OutputBytes: 12 << 20}
 
-// TestHostile renders templates that would take all memory, all time or the
-// whole stack, and wants each to end soon with the limit it met.
-func TestHostile(t *testing.T) {
+// hostile is a template that would take all memory, all time or the whole stack,
+// and the limit that it meets.
+type hostile struct {
+	name, src string
+	want      Resource
+}
+
+func hostileTemplates() []hostile {
 	deep := func(open, end string) string {
 		return strings.Repeat(open, 100_000) + "1" + strings.Repeat(end, 100_000)
 	}
-	tests := []struct {
-		name, src string
-		want      Resource
-	}{
+	return []hostile{
 		{"recursive macro", `{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}`, Depth},
 		{"mutual macros", `{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}{{ f() }}{% endmacro %}{{ f() }}`, Depth},
 		{"branching macro", `{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}`, Depth},
@@ -79,7 +79,11 @@ func TestHostile(t *testing.T) {
 		{"stripping", `{% set s = "x" * 10**6 %}{% for i in range(100000) %}{{ s.strip(s) }}{% endfor %}`, ""},
 		{"sorting", `{% set l = range(100000)|list * 10 %}{% for i in range(100) %}{% set m = l|sort(reverse=true) %}{% endfor %}`, ""},
 	}
-	for _, tt := range tests {
+}
+
+// TestHostile wants each to end soon with the limit it met.
+func TestHostile(t *testing.T) {
+	for _, tt := range hostileTemplates() {
 		t.Run(tt.name, func(t *testing.T) {
 			start := time.Now()
 			out, err := render(tt.src, hostileLimits, nil)
@@ -135,61 +139,4 @@ func TestCancel(t *testing.T) {
 	if _, err := tmpl.Render(cancelled, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled before the start: %v", err)
 	}
-}
-
-var fuzzLimits = Limits{SourceBytes: 1 << 14, Nesting: 60, Depth: 100, Steps: 20_000, MemoryBytes: 1 << 20, OutputBytes: 1 << 16}
-
-func addSeeds(f *testing.F) {
-	f.Helper()
-	var goldens []golden
-	readJSON(f, "golden_snippets.json", &goldens)
-	for _, g := range goldens {
-		f.Add(g.Template)
-	}
-	files, err := filepath.Glob("testdata/templates/*.jinja")
-	if err != nil || len(files) == 0 {
-		f.Fatalf("no templates: %v", err)
-	}
-	for _, name := range files {
-		src, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(string(src))
-	}
-}
-
-func FuzzParse(f *testing.F) {
-	addSeeds(f)
-	f.Fuzz(func(t *testing.T, src string) {
-		if _, err := Parse(src, fuzzLimits); err != nil {
-			var e *Error
-			if !errors.As(err, &e) || e.Kind != ErrSyntax && e.Kind != ErrUnsupported && e.Kind != ErrBudget {
-				t.Errorf("error without a kind: %v", err)
-			}
-		}
-	})
-}
-
-func FuzzRender(f *testing.F) {
-	addSeeds(f)
-	data, err := os.ReadFile("testdata/variables.json")
-	if err != nil {
-		f.Fatal(err)
-	}
-	vars := variables(f, data)
-	f.Fuzz(func(t *testing.T, src string) {
-		out, err := render(src, fuzzLimits, vars)
-		again, err2 := render(src, fuzzLimits, vars)
-		if out != again || (err == nil) != (err2 == nil) {
-			t.Errorf("two renderings differ: %q, %v and %q, %v", out, err, again, err2)
-		}
-		var e *Error
-		if err != nil && !errors.As(err, &e) {
-			t.Errorf("error without a kind: %v", err)
-		}
-		if int64(len(out)) > fuzzLimits.OutputBytes {
-			t.Errorf("%d bytes of output", len(out))
-		}
-	})
 }

@@ -5,11 +5,13 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/tensor"
 )
 
-// FuzzParse: any bytes give a typed error or a File that stays in bounds; and
-// what was read, written again, is the same file up to the places of tensors.
+// FuzzParse: any bytes give a typed error or a File that stays in bounds, for
+// memory that was reserved first; and what was read, written again, is the same
+// file up to the places of tensors.
 func FuzzParse(f *testing.F) {
 	f.Add(reference(f))
 	f.Add([]byte(nil))
@@ -19,7 +21,20 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(head(3, 2, 1).key("split.count", 2).bytes(2, 0).
 		tensor("b", tensor.Q8_0, 64, 32).tensor("a", tensor.F32, 0, 2, 2, 2).data(128)))
 	f.Add([]byte(head(3, 1, 0).tensor("odd", 4321, 0, 3).data(32)))
+	// One thing of each kind that is priced, larger than what goes unnoticed.
+	long := string(make([]byte, 40_000))
+	for _, b := range []raw{
+		head(3, 0, 2000).data(len(long)), head(3, 0, 1).key("s", 8).str(long), head(3, 0, 1).key("s", 9).arr(8, 1).str(long),
+		head(3, 0, 1).key("s", 9).arr(8, 5000), head(3, 0, 1).key("b", 9).arr(7, 40_000), head(3, 0, 1).key("n", 9).arr(5, 10_000),
+		head(3, 0, 1).key("a", 9).arr(9, 3000),
+	} {
+		f.Add([]byte(b.data(50_000)))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		// Budgets that are too small for the larger files, and one for all.
+		for limit := int64(len(data)) / 4; limit <= 4<<20; limit = limit*16 + 4096 {
+			checkPriced(t, data, limit)
+		}
 		file := readAll(t, data)
 		if file == nil {
 			return
@@ -63,6 +78,24 @@ func FuzzParse(f *testing.F) {
 			t.Error("the second time writes other bytes")
 		}
 	})
+}
+
+// checkPriced parses within a budget: what is allocated in all is what was
+// reserved, or where Parse failed at most what may be, give or take the
+// allocator's size classes and the error.
+func checkPriced(t *testing.T, data []byte, limit int64) {
+	t.Helper()
+	lease := budget.New(limit).Lease()
+	defer lease.Close()
+	var err error
+	bytes := int64(allocated(func() { _, err = Parse(data, lease) }))
+	priced := limit
+	if err == nil {
+		priced = lease.Held()
+	}
+	if bytes > priced+priced/8+16<<10 {
+		t.Errorf("%d bytes were allocated for a file of %d, %d were priced (%v)", bytes, len(data), priced, err)
+	}
 }
 
 func rewrite(t testing.TB, f *File) []byte {

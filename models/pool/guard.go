@@ -13,7 +13,7 @@ func Guard(f func() error) (err error) {
 		switch r := recover().(type) {
 		case nil:
 		case interface{ Addr() uintptr }: // what the runtime panics with after a fault
-			err = fmt.Errorf("%w (%v)", ErrFault, r)
+			err = fmt.Errorf("%w (memory fault at %#x)", ErrFault, r.Addr()) // its own text speaks of a nil pointer
 		default:
 			panic(r)
 		}
