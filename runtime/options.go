@@ -113,7 +113,7 @@ func WithStallLimit(d time.Duration) Option {
 
 // WithStreamBuffer sets how many events a stream holds for its reader, 64 to
 // 256, 64 by default. Each has a price of 256 bytes in the memory budget, 512
-// with TopLogprobs.
+// with TopLogprobs, and more where the model has tokens of long texts.
 func WithStreamBuffer(events int) Option {
 	return func(o *options) error {
 		if events < minStreamBuffer || events > maxStreamBuffer {

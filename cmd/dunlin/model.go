@@ -76,7 +76,9 @@ func (f *computeFlags) load(ctx context.Context, model string, opts ...runtime.O
 	}
 	opts = append(opts, runtime.WithID(hub.ID(model)))
 	if f.MemoryLimit != 0 {
-		runtime.SetMemoryLimit(int64(f.MemoryLimit))
+		if err := runtime.SetMemoryLimit(int64(f.MemoryLimit)); err != nil {
+			return nil, err
+		}
 	}
 	if f.Activations == "f32" {
 		opts = append(opts, runtime.WithActivations(runtime.ActivationsF32))

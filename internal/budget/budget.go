@@ -20,11 +20,12 @@ const (
 	KVCache                   // pages of keys and values
 	Scratch                   // a model's working memory for one step
 	Request                   // prompts, buffers and outputs of requests
+	HTTP                      // bodies of HTTP requests, and answers that are gathered for them
 
 	NumPurposes = iota // how many there are
 )
 
-var purposeNames = [NumPurposes]string{"metadata", "vocabulary", "KV cache", "scratch", "request"}
+var purposeNames = [NumPurposes]string{"metadata", "vocabulary", "KV cache", "scratch", "request", "HTTP"}
 
 // String is the purpose as error texts and statistics name it.
 func (p Purpose) String() string {
@@ -208,6 +209,21 @@ func (l *Lease) ReserveItems(p Purpose, count, size uint64) error {
 		return l.Reserve(p, math.MaxInt64)
 	}
 	return l.Reserve(p, int64(count*size))
+}
+
+// Cover takes as much as is missing for the lease to hold n bytes for p, for
+// something that grows.
+func (l *Lease) Cover(p Purpose, n int64) error {
+	l.budget.mu.Lock()
+	defer l.budget.mu.Unlock()
+	if n = max(n-l.held[p], 0); n == 0 {
+		return nil
+	}
+	if err := l.budget.reserve(p, n); err != nil {
+		return err
+	}
+	l.held[p] += n
+	return nil
 }
 
 // Held is the number of bytes the lease holds.

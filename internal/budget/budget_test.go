@@ -2,8 +2,10 @@ package budget
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -112,6 +114,29 @@ func TestChild(t *testing.T) {
 	}
 	if own.Left() != 100 || shared.Left() != 1000 {
 		t.Errorf("%d and %d are left", own.Left(), shared.Left())
+	}
+}
+
+// TestCover: a lease that covers something takes only what is missing.
+func TestCover(t *testing.T) {
+	b := New(100)
+	l := b.Lease()
+	for _, c := range []struct{ n, want int64 }{{40, 40}, {30, 40}, {0, 40}, {-1, 40}, {60, 60}, {100, 100}} {
+		if err := l.Cover(HTTP, c.n); err != nil || l.Held() != c.want {
+			t.Errorf("%d bytes: %v, %d held, want %d", c.n, err, l.Held(), c.want)
+		}
+	}
+	var e *ExceededError
+	if err := l.Cover(HTTP, 101); !errors.As(err, &e) || e.Asked != 1 || e.Left != 0 || l.Held() != 100 {
+		t.Errorf("more than there is: %v, %d held", err, l.Held())
+	}
+	b.SetLimit(50)
+	if err := l.Cover(HTTP, 100); err != nil {
+		t.Errorf("what is held already: %v", err)
+	}
+	l.Close()
+	if b.Used() != 0 {
+		t.Errorf("%d bytes left", b.Used())
 	}
 }
 
@@ -253,7 +278,38 @@ func TestCgroupLimit(t *testing.T) {
 			t.Errorf("%q: %d, want %d", text, got, want)
 		}
 	}
-	if got := Available(); got <= 0 {
-		t.Errorf("Available() = %d", got)
+}
+
+// TestAvailable: the process's first limit is half of GOMEMLIMIT, where that is the
+// smallest. The environment is read when a process starts, so this is one.
+func TestAvailable(t *testing.T) {
+	const out = "DUNLIN_TEST_AVAILABLE"
+	if os.Getenv(out) != "" {
+		fmt.Printf("%d %d\n", Available(), Process().Limit())
+		os.Exit(0)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	available := func(limit string) (all int64) {
+		c := exec.Command(self, "-test.run=^TestAvailable$")
+		c.Env = append(os.Environ(), out+"=1", "GOMEMLIMIT="+limit)
+		text, err := c.CombinedOutput()
+		var half int64
+		if _, scan := fmt.Sscan(string(text), &all, &half); err != nil || scan != nil || all <= 0 || half != all/2 {
+			t.Fatalf("GOMEMLIMIT=%s: %v, %q", limit, err, text)
+		}
+		return all
+	}
+	off := available("off")
+	if got := available(""); got != off {
+		t.Errorf("%d bytes without GOMEMLIMIT, %d with off", got, off)
+	}
+	if got := available("64MiB"); got != 64<<20 {
+		t.Errorf("%d bytes of 64MiB", got)
+	}
+	if got := available("8000000000000000000"); got != off {
+		t.Errorf("%d bytes where GOMEMLIMIT is more than the machine has, want %d", got, off)
 	}
 }
