@@ -81,15 +81,31 @@ func inspect(path string, full bool) (res *inspectResult, err error) {
 	}
 	defer closeInto(&err, h)
 	err = pool.Guard(func() error {
-		f, err := gguf.Parse(h.Bytes(), budget.Process().Lease())
+		lease := budget.Process().Lease() // until the process ends
+		f, err := gguf.Parse(h.Bytes(), lease)
 		if err != nil {
 			return err
 		}
 		defer f.Close()
+		if err := lease.Reserve(budget.Metadata, inspectBytes(f, full)); err != nil {
+			return err
+		}
 		res = newInspectResult(f, int64(len(h.Bytes())), full)
 		return nil
 	})
 	return res, err
+}
+
+// inspectBytes is the price of what is printed, and of its text: rows for keys and
+// tensors, whose long values are cut; in full, boxed elements of arrays, of which a
+// file may have one a byte.
+func inspectBytes(f *gguf.File, full bool) int64 {
+	const rowBytes, fullFactor = 2048, 64
+	n := rowBytes * int64(f.Len()+f.TensorCount())
+	if full {
+		n += fullFactor * int64(f.DataOffset())
+	}
+	return n
 }
 
 func newInspectResult(f *gguf.File, size int64, full bool) *inspectResult {
