@@ -44,6 +44,7 @@ type engine struct {
 	handle  *pool.Handle
 
 	contextLength, maxSequences, maxQueue, streamBuffer int
+	longestText                                         int // of a token, in bytes
 	water                                               water
 	stallLimit, prefixIdle, heartbeat                   time.Duration
 	weight                                              float64 // of a sequence beside those of other models
@@ -107,7 +108,7 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 	cfg := model.Config()
 	e := &engine{
 		model: model, tok: tok, limits: limits, handle: handle,
-		contextLength: o.contextLength, maxSequences: o.maxSequences, free: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer,
+		contextLength: o.contextLength, maxSequences: o.maxSequences, free: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer, longestText: tok.MaxTokenBytes(),
 		water: waterOf(o.streamBuffer, o.highWater), heartbeat: o.heartbeat, stallLimit: o.stallLimit, prefixIdle: o.prefixIdle,
 		privatePrefixes: o.privatePrefixes, weight: o.weight, live: map[*sequence]struct{}{},
 		attends: attendsOf(&cfg), wake: make(chan struct{}, 1), done: make(chan struct{}),
@@ -130,7 +131,7 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 	if !o.keepWindows {
 		shape.Windowed, shape.Window = cfg.Windowed, cfg.Window
 	}
-	if e.cache, err = newCache(shape, tok.MaxTokenBytes(), limits.Tokens, o); err != nil {
+	if e.cache, err = newCache(shape, e.longestText, limits.Tokens, o); err != nil {
 		return nil, err
 	}
 	e.contextLength = min(e.contextLength, e.cache.Capacity())
@@ -186,8 +187,7 @@ func newCache(shape kvcache.Shape, longestText, step int, o *options) (*kvcache.
 }
 
 // longText is for how many bytes of a token's text the price of an event has room.
-// Where tokens have more each event is dearer: a file may have one of megabytes. A
-// byte that isn't UTF-8 takes three.
+// Where tokens have more each event is dearer. A byte that isn't UTF-8 takes three.
 const longText = 24
 
 // requestBytes is the price of a request's stream, of its tokens and of its page
@@ -231,7 +231,7 @@ func (e *engine) submit(ctx context.Context, s *sequence) (*Stream, error) {
 		}
 	}
 	s.Salt = cacheSalt(s.Tenant, s.Salt, e.privatePrefixes)
-	if err := s.lease.Reserve(budget.Request, requestBytes(e.cache, e.tok.MaxTokenBytes(), e.streamBuffer, s.Limit, s.topLogprobs > 0)); err != nil {
+	if err := s.lease.Reserve(budget.Request, requestBytes(e.cache, e.longestText, e.streamBuffer, s.Limit, s.topLogprobs > 0)); err != nil {
 		return nil, NewError(CodeResourceExhausted, err)
 	}
 	if e.observed() {

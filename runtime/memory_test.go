@@ -228,10 +228,10 @@ func TestAnswerOutgrowsTheLimit(t *testing.T) {
 	}
 }
 
-// TestLongTokensArePriced: where a token may have a megabyte of text, so may each
-// event that a stream holds.
+// TestLongTokensArePriced: where a token has a long text, so may each event that a
+// stream holds.
 func TestLongTokensArePriced(t *testing.T) {
-	const long = 1 << 20
+	const long = 16 << 10
 	f, err := gguf.Parse(testmodel.Llama(testmodel.Config{}), budget.New(1<<30).Lease())
 	if err != nil {
 		t.Fatal(err)

@@ -195,7 +195,7 @@ func (m *Model) prompt(ctx context.Context, req *Request, lease *budget.Lease) (
 		return nil, NewError(CodeResourceExhausted, err)
 	}
 	// A token has at least one byte of text, but for the few that are added.
-	if err := lease.ReserveItems(budget.Request, uint64(min(len(text), room)+8), 4); err != nil {
+	if err := lease.ReserveItems(budget.Request, uint64(min(len(text), room)+idsAtLeast), idBytes); err != nil {
 		return nil, NewError(CodeResourceExhausted, err)
 	}
 	ids, err := m.encode(ctx, text, opt, room)
