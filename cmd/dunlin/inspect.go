@@ -59,7 +59,9 @@ func (c *inspectCmd) Run(ctx context.Context, std *stdio) error {
 	if err != nil {
 		return err
 	}
-	res, err := inspect(path, c.Full)
+	lease := budget.Process().Lease()
+	defer lease.Close()
+	res, err := inspect(path, c.Full, lease)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Of[0], err)
 	}
@@ -74,19 +76,17 @@ func (c *inspectCmd) Run(ctx context.Context, std *stdio) error {
 
 // inspect reads a file without loading it as a model, so it takes files that
 // no architecture here can run.
-func inspect(path string, full bool) (res *inspectResult, err error) {
+func inspect(path string, full bool, lease *budget.Lease) (res *inspectResult, err error) {
 	h, err := pool.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer closeInto(&err, h)
 	err = pool.Guard(func() error {
-		lease := budget.Process().Lease() // until the process ends
 		f, err := gguf.Parse(h.Bytes(), lease)
 		if err != nil {
 			return err
 		}
-		defer f.Close()
 		if err := lease.Reserve(budget.Metadata, inspectBytes(f, full)); err != nil {
 			return err
 		}
