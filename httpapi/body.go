@@ -10,16 +10,24 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/tidwall/gjson"
+
+	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/runtime"
 )
 
 // maxDepth is how deep a body's JSON may be nested. The deepest that a request
 // needs is 5; the validator recurses, so that it must not see more.
 const maxDepth = 64
 
+// bodyFactor is the price of a byte of a body: its text, which is there twice while
+// it grows, and what parsing makes of it. The dearest are ids, of which one of two
+// bytes takes four, and twice that while their list grows.
+const bodyFactor = 8
+
 // readBody reads a request's body into a string. The strings of the request
-// are parts of it, so a prompt without escapes is never copied again. buf is
-// what it reads through.
-func (a *API) readBody(c *gin.Context, buf []byte) (string, *apiError) {
+// are parts of it, so a prompt without escapes is never copied again. It is priced
+// in lease as it comes, and buf is what it is read through.
+func (a *API) readBody(c *gin.Context, buf []byte, lease *budget.Lease) (string, *apiError) {
 	tooLarge := &apiError{
 		status: http.StatusRequestEntityTooLarge, kind: kindInvalid, code: "request_too_large",
 		message: "The request's body is larger than it may be.",
@@ -42,6 +50,9 @@ func (a *API) readBody(c *gin.Context, buf []byte) (string, *apiError) {
 	b.Grow(int(min(max(size, 512), 64<<10))) // a length that is only claimed isn't believed
 	for {
 		n, err := body.Read(buf)
+		if err := lease.Reserve(budget.HTTP, bodyFactor*int64(n)); err != nil {
+			return "", fromError(runtime.NewError(runtime.CodeResourceExhausted, err))
+		}
 		b.Write(buf[:n])
 		if errors.Is(err, io.EOF) {
 			return b.String(), nil

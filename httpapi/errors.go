@@ -63,6 +63,13 @@ func fromError(err error) *apiError {
 	if errors.As(err, &over) {
 		e.retry = max(int((over.RetryAfter+time.Second-1)/time.Second), 1)
 	}
+	var full *runtime.MemoryError
+	if errors.As(err, &full) {
+		e.message = fmt.Sprintf("There is not enough memory for the request now: %d bytes are needed, %d of %d are left.", full.Asked, full.Left, full.Limit)
+		if full.Asked > full.Limit {
+			e.retry = 0 // waiting doesn't help
+		}
+	}
 	if e.message != "" {
 		e.cause = err
 		return &e

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/runtime"
 )
 
@@ -39,6 +40,8 @@ type reply struct {
 	created int64
 	head    []byte // how every event begins
 	frame   *frame
+	lease   *budget.Lease // what the body and an answer that is gathered take
+	body    int64         // of it, for the body
 
 	begun    bool // the status and the headers are out
 	greeted  bool // the event with the role is out
@@ -48,7 +51,7 @@ type reply struct {
 // completion is the handler of one kind of completions.
 func (a *API) completion(s *surface) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		r := &reply{api: a, surface: s, c: c, rc: http.NewResponseController(c.Writer)}
+		r := &reply{api: a, surface: s, c: c, rc: http.NewResponseController(c.Writer), lease: budget.Process().Lease()}
 		r.frame = a.frames.Get().(*frame)
 		if r.frame.buf == nil {
 			r.frame.buf = make([]byte, frameBytes)
@@ -69,6 +72,7 @@ func (r *reply) done() {
 		}
 		r.abort(fromError(fmt.Errorf("panic: %v\n%s", p, debug.Stack())))
 	}
+	r.lease.Close()
 	clear(r.frame.events[:]) // they hold strings
 	if cap(r.frame.buf) <= frameBytesMax {
 		r.api.frames.Put(r.frame)
@@ -78,7 +82,7 @@ func (r *reply) done() {
 // serve answers, or returns the error that is to be answered in its place.
 func (r *reply) serve() *apiError {
 	a := r.api
-	body, e := a.readBody(r.c, r.frame.buf[:cap(r.frame.buf)])
+	body, e := a.readBody(r.c, r.frame.buf[:cap(r.frame.buf)], r.lease)
 	if e != nil {
 		return e
 	}
@@ -93,6 +97,12 @@ func (r *reply) serve() *apiError {
 	}
 	if e = r.schedule(); e != nil || r.c.IsAborted() {
 		return e
+	}
+	r.body = r.lease.Held()
+	if !r.req.stream {
+		if e = r.cover(r.wholeAhead()); e != nil {
+			return e
+		}
 	}
 	s, err := r.model.gen.Start(r.c.Request.Context(), r.req.gen)
 	if err != nil {
@@ -120,6 +130,31 @@ func (r *reply) fromError(err error) *apiError {
 		e.param = r.surface.input
 	}
 	return e
+}
+
+// wholeAhead is what an answer that is sent at once may come to, such as it usually
+// is, up to some ten thousand bytes: a limit that is lowered while it is gathered
+// doesn't end it. What is beyond that is priced as it comes.
+func (r *reply) wholeAhead() int {
+	const most, text, token = 32 << 10, 8, 128
+	tokens, each := r.req.gen.MaxTokens, text
+	if tokens == 0 {
+		tokens = r.model.gen.Info().ContextLength
+	}
+	if r.req.gen.Logprobs {
+		each += token * (1 + r.req.gen.TopLogprobs)
+	}
+	return min(tokens, most/each) * each
+}
+
+// cover prices n bytes of an answer that is gathered: while its buffer grows there
+// are two, and in the end the log-probabilities follow the text.
+func (r *reply) cover(n int) *apiError {
+	const factor = 3
+	if err := r.lease.Cover(budget.HTTP, r.body+factor*int64(n)); err != nil {
+		return r.fromError(runtime.NewError(runtime.CodeResourceExhausted, err))
+	}
+	return nil
 }
 
 // whole collects the answer and sends it at once.
@@ -151,6 +186,10 @@ func (r *reply) whole(s *runtime.Stream) *apiError {
 			}
 		case runtime.EventFinish:
 			finish = ev
+		}
+		// What a single event adds is small.
+		if e := r.cover(len(b) + len(logprobs)); e != nil {
+			return e
 		}
 	}
 	b = append(b, '"')
@@ -201,6 +240,12 @@ func (r *reply) stream(s *runtime.Stream) *apiError {
 		}
 		b := r.frame.buf[:0]
 		for i := range r.frame.events[:n] {
+			if len(b) >= frameBytesMax/2 { // of long tokens, with what they were chosen from
+				if !r.send(b) {
+					return nil
+				}
+				b = b[:0]
+			}
 			b = r.appendEvent(b, &r.frame.events[i])
 		}
 		r.frame.buf = b

@@ -196,6 +196,10 @@ func setSeed(r *request, v gjson.Result) *fault {
 	return nil
 }
 
+// maxStops is the most that generators take, told before a body of some millions is
+// a list.
+const maxStops = 16
+
 func setStop(r *request, v gjson.Result) *fault {
 	if v.Type == gjson.String {
 		r.gen.Stop = []string{v.Str}
@@ -203,6 +207,9 @@ func setStop(r *request, v gjson.Result) *fault {
 	}
 	if !v.IsArray() {
 		return wrongType("a string or an array", v)
+	}
+	if n := v.Get("#").Int(); n > maxStops {
+		return wrongValue("%d stop strings are more than %d", n, maxStops)
 	}
 	return each(v, func(_ int, v gjson.Result) *fault {
 		var s string

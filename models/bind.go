@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/models/gguf"
 	"github.com/dunlin-go/dunlin/tensor"
 )
@@ -38,6 +39,20 @@ func (l *loader) bind(weights any, layer int, sizes map[string]int) error {
 	return nil
 }
 
+// tensorBytes is the price of a tensor's view, beside its name, and of its place
+// among those that were bound. layerBytes is that of a layer's struct and of what is
+// kept of each layer elsewhere.
+const (
+	tensorBytes = 192
+	layerBytes  = 256
+)
+
+// reserveLayers prices the structs of the layers, of which a file may have as many
+// as it has tensors.
+func (l *loader) reserveLayers(n int) error {
+	return l.lease.ReserveItems(budget.Metadata, uint64(n), layerBytes)
+}
+
 // tensor views one tensor of the file after checking its shape.
 func (l *loader) tensor(info gguf.TensorInfo, dims []string, sizes map[string]int) (*tensor.Tensor, error) {
 	want := [gguf.MaxDims]uint64{1, 1, 1, 1} // GGUF's order: columns first
@@ -49,6 +64,9 @@ func (l *loader) tensor(info gguf.TensorInfo, dims []string, sizes map[string]in
 	}
 	if !info.Type.Computes() || len(dims) == 1 && info.Type != tensor.F32 {
 		return nil, fmt.Errorf("%w: tensor %q has weights of type %v", ErrUnsupported, info.Name, info.Type)
+	}
+	if err := l.lease.Reserve(budget.Metadata, tensorBytes+int64(len(info.Name))); err != nil {
+		return nil, err
 	}
 	data, err := l.file.Data(info)
 	if err != nil {

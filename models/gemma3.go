@@ -118,6 +118,9 @@ func newGemma3(l *loader) (Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := l.reserveLayers(cfg.Layers); err != nil {
+		return nil, err
+	}
 	m := &gemma3{cfg: cfg, layers: make([]gemma3Layer, cfg.Layers)}
 	queries, keys := cfg.heads*cfg.HeadDim, cfg.KVHeads*cfg.HeadDim
 	sizes := map[string]int{

@@ -86,6 +86,9 @@ func newLlama(l *loader) (Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := l.reserveLayers(cfg.Layers); err != nil {
+		return nil, err
+	}
 	m := &llama{cfg: cfg, layers: make([]llamaLayer, cfg.Layers)}
 	queries, keys := cfg.heads*cfg.HeadDim, cfg.KVHeads*cfg.HeadDim
 	sizes := map[string]int{

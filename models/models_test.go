@@ -206,3 +206,22 @@ func memoryIsPriced(t *testing.T, f *gguf.File) {
 		t.Error("ten megabytes are not enough")
 	}
 }
+
+// TestViewsArePriced: a file may have as many tensors as it has room for their
+// names, so the model's views of them count, and so do its layers.
+func TestViewsArePriced(t *testing.T) {
+	metadata := func(layers int) int64 {
+		b := budget.New(1 << 30)
+		data := testmodel.Llama(testmodel.Config{Layers: layers, Embedding: 32, Heads: 1, KVHeads: 1, FeedForward: 32})
+		if _, err := models.New(parse(t, data), models.Limits{Tokens: 8, Logits: 2}, b.Lease()); err != nil {
+			t.Fatal(err)
+		}
+		return b.UsedFor(budget.Metadata)
+	}
+	const tensors = 9 // of a layer
+	one, many := metadata(1), metadata(101)
+	least := tensors * int64(reflect.TypeFor[tensor.Tensor]().Size())
+	if each := (many - one) / 100; each < least {
+		t.Errorf("a layer has %d bytes, its tensors alone take %d", each, least)
+	}
+}

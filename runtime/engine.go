@@ -44,6 +44,7 @@ type engine struct {
 	handle  *pool.Handle
 
 	contextLength, maxSequences, maxQueue, streamBuffer int
+	longestText                                         int // of a token, in bytes
 	water                                               water
 	stallLimit, prefixIdle, heartbeat                   time.Duration
 	weight                                              float64 // of a sequence beside those of other models
@@ -111,7 +112,7 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, w 
 	cfg := model.Config()
 	e := &engine{
 		model: model, tok: tok, limits: limits, handle: handle,
-		contextLength: o.contextLength, maxSequences: o.maxSequences, free: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer,
+		contextLength: o.contextLength, maxSequences: o.maxSequences, free: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer, longestText: tok.MaxTokenBytes(),
 		water: waterOf(o.streamBuffer, o.highWater), heartbeat: o.heartbeat, stallLimit: o.stallLimit, prefixIdle: o.prefixIdle,
 		privatePrefixes: o.privatePrefixes, weight: o.weight, live: map[*sequence]struct{}{},
 		warming: w, rewarm: o.warmUp != WarmUpNone, giveUp: func() {}, attends: attendsOf(&cfg), wake: make(chan struct{}, 1), done: make(chan struct{}),
@@ -134,7 +135,7 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, w 
 	if !o.keepWindows {
 		shape.Windowed, shape.Window = cfg.Windowed, cfg.Window
 	}
-	if e.cache, err = newCache(shape, limits.Tokens, o); err != nil {
+	if e.cache, err = newCache(shape, e.longestText, limits.Tokens, o); err != nil {
 		return nil, err
 	}
 	e.contextLength = min(e.contextLength, e.cache.Capacity())
@@ -170,9 +171,9 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, w 
 // tokens, as far as the share of what the budget has left allows, and for one
 // sequence at least; or as many as an option says. Memory is committed only for
 // those that are used.
-func newCache(shape kvcache.Shape, step int, o *options) (*kvcache.Cache, error) {
+func newCache(shape kvcache.Shape, longestText, step int, o *options) (*kvcache.Cache, error) {
 	one := shape.PagesFor(o.contextLength)
-	room := int64(float64(o.budget.Limit()-o.budget.Used()) * o.kvShare)
+	room := int64(float64(o.budget.Left()) * o.kvShare)
 	most := int64(one)*int64(o.maxSequences) + int64(shape.PagesAhead(step))
 	if o.kvBytes > 0 {
 		room, one = o.kvBytes, shape.PagesFor(1)
@@ -185,19 +186,24 @@ func newCache(shape kvcache.Shape, step int, o *options) (*kvcache.Cache, error)
 	// A model that has no room for a single request isn't loaded.
 	probe := o.budget.Lease()
 	defer probe.Close()
-	if err := probe.Reserve(budget.Request, requestBytes(cache, o.streamBuffer, o.contextLength, true)); err != nil {
+	if err := probe.Reserve(budget.Request, requestBytes(cache, longestText, o.streamBuffer, o.contextLength, true)); err != nil {
 		return nil, errors.Join(err, cache.Close())
 	}
 	return cache, nil
 }
 
-// requestBytes is the price of a request's stream, whose texts are included
-// in the size of its events, of its tokens and of its page table.
-func requestBytes(cache *kvcache.Cache, events, capacity int, logprobs bool) int64 {
+// longText is for how many bytes of a token's text the price of an event has room.
+// Where tokens have more each event is dearer. A byte that isn't UTF-8 takes three.
+const longText = 24
+
+// requestBytes is the price of a request's stream, of its tokens and of its page
+// table.
+func requestBytes(cache *kvcache.Cache, longestText, events, capacity int, logprobs bool) int64 {
 	event := int64(256)
 	if logprobs {
 		event = 512
 	}
+	event += 3 * int64(max(longestText-longText, 0))
 	return int64(events)*event + 4*int64(capacity) + 4*int64(cache.TableLen(capacity))
 }
 
@@ -231,7 +237,7 @@ func (e *engine) submit(ctx context.Context, s *sequence) (*Stream, error) {
 		}
 	}
 	s.Salt = cacheSalt(s.Tenant, s.Salt, e.privatePrefixes)
-	if err := s.lease.Reserve(budget.Request, requestBytes(e.cache, e.streamBuffer, s.Limit, s.topLogprobs > 0)); err != nil {
+	if err := s.lease.Reserve(budget.Request, requestBytes(e.cache, e.longestText, e.streamBuffer, s.Limit, s.topLogprobs > 0)); err != nil {
 		return nil, NewError(CodeResourceExhausted, err)
 	}
 	if e.observed() {

@@ -230,10 +230,11 @@ func (t *TokenizerFile) Close() error {
 // metadataSource shows a file's metadata as the tokenizer reads it.
 type metadataSource struct{ *gguf.File }
 
-// String copies the text, which the tokenizer keeps for longer than the file.
+// String copies the text, which the tokenizer keeps for longer than the file: names,
+// of which a longer one is no other name.
 func (s metadataSource) String(key string) (string, bool) {
 	v, ok := s.File.String(key)
-	return strings.Clone(v), ok
+	return strings.Clone(v[:min(len(v), maxNameBytes)]), ok
 }
 
 func (s metadataSource) Strings(key string) (tokenizer.List[string], bool) {

@@ -112,7 +112,12 @@ func (m *Model) Info() Info { return m.info }
 // Stats implements [StatsReader].
 func (m *Model) Stats() Stats {
 	s := m.engine.stats()
-	s.BudgetLimit, s.BudgetUsed = m.budget.Limit(), m.budget.Used()
+	s.Budget, s.ProcessBudget = m.budget.Usage(), budget.Process().Usage()
+	nearest := &s.Budget
+	if nearest.Limit == budget.Unlimited {
+		nearest = &s.ProcessBudget
+	}
+	s.BudgetLimit, s.BudgetUsed = nearest.Limit, nearest.Used
 	s.WeightsBytes = m.handle.Size()
 	s.WeightsMapped, s.WeightsResident, s.WeightsUsed = m.handle.Residency()
 	return s
@@ -204,7 +209,7 @@ func (m *Model) prompt(ctx context.Context, req *Request, lease *budget.Lease) (
 		return nil, NewError(CodeResourceExhausted, err)
 	}
 	// A token has at least one byte of text, but for the few that are added.
-	if err := lease.ReserveItems(budget.Request, uint64(min(len(text), room)+8), 4); err != nil {
+	if err := lease.ReserveItems(budget.Request, uint64(min(len(text), room)+idsAtLeast), idBytes); err != nil {
 		return nil, NewError(CodeResourceExhausted, err)
 	}
 	ids, err := m.encode(ctx, text, opt, room)

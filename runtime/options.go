@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	goruntime "runtime"
-	"sync"
 	"time"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
@@ -29,7 +28,8 @@ type options struct {
 	activations   Activations
 	weight        float64
 	kvType        KVCacheType
-	budget        *budget.Budget
+	memoryLimit   int64
+	budget        *budget.Budget // the model's, under the process's
 
 	kvBytes         int64   // 0: kvShare decides
 	kvShare         float64 // of what the budget has left
@@ -130,7 +130,7 @@ func WithStallLimit(d time.Duration) Option {
 
 // WithStreamBuffer sets how many events a stream holds for its reader, 64 to
 // 256, 64 by default. Each has a price of 256 bytes in the memory budget, 512
-// with TopLogprobs.
+// with TopLogprobs, and more where the model has tokens of long texts.
 func WithStreamBuffer(events int) Option {
 	return func(o *options) error {
 		if events < minStreamBuffer || events > maxStreamBuffer {
@@ -170,16 +170,16 @@ func WithHeartbeat(d time.Duration) Option {
 	}
 }
 
-// WithMemoryLimit gives the model a memory budget of its own, in bytes: for
-// the KV cache, working memory, vocabulary and requests, not for the mapped
-// weights. By default all models of the process share one of half the memory
-// that it may use (GOMEMLIMIT, the cgroup's limit or the machine's memory).
+// WithMemoryLimit gives the model a limit of its own under the process's one
+// ([SetMemoryLimit]), in bytes: for the KV cache, working memory, vocabulary and
+// requests, not for the mapped weights. What the model reserves counts under both
+// limits. By default it has only the process's.
 func WithMemoryLimit(bytes int64) Option {
 	return func(o *options) error {
 		if bytes < 1 {
 			return fmt.Errorf("the memory limit is %d bytes, it must be above zero", bytes)
 		}
-		o.budget = budget.New(bytes)
+		o.memoryLimit = bytes
 		return nil
 	}
 }
@@ -329,7 +329,8 @@ func atLeastOne(what string, n, most int) (int, error) {
 // newOptions applies opts over the defaults and reports every problem at once.
 func newOptions(opts []Option) (options, error) {
 	o := options{
-		threads: goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, weight: 1, streamBuffer: minStreamBuffer, highWater: 0.75, stallLimit: 30 * time.Second,
+		memoryLimit: budget.Unlimited,
+		threads:     goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, weight: 1, streamBuffer: minStreamBuffer, highWater: 0.75, stallLimit: 30 * time.Second,
 		kvType: KVCacheF16, kvShare: 0.5, prefixIdle: 10 * time.Minute, progress: func(int64, int64) {},
 	}
 	var errs []error
@@ -348,11 +349,6 @@ func newOptions(opts []Option) (options, error) {
 	if o.keepAlive > 0 {
 		o.prefixIdle = min(o.prefixIdle, o.keepAlive)
 	}
-	if o.budget == nil {
-		o.budget = processBudget()
-	}
+	o.budget = budget.Process().Child(o.memoryLimit)
 	return o, nil
 }
-
-// processBudget is what all models share that have no limit of their own.
-var processBudget = sync.OnceValue(func() *budget.Budget { return budget.New(budget.Available() / 2) })

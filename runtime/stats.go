@@ -40,8 +40,12 @@ type Stats struct {
 	KVPages, KVPagesUsed int   // pages of the KV cache, and those that sequences hold; where layers have windows, 32 tokens take several
 	KVPagesCached        int   // pages that are kept only for prompts that begin like earlier ones
 	KVBytes              int64 // bytes of the pages that sequences hold
-	BudgetLimit          int64 // bytes that may be reserved
-	BudgetUsed           int64 // bytes that are reserved
+
+	// BudgetLimit and BudgetUsed are the bytes that may be reserved and that are:
+	// by the model where it has [WithMemoryLimit], else by all of the process.
+	BudgetLimit, BudgetUsed int64
+	Budget                  BudgetStats // what this model has reserved, by purpose
+	ProcessBudget           BudgetStats // what all models of the process have reserved
 
 	WeightsBytes    int64     // bytes of the model's files
 	WeightsMapped   int64     // of them those that are mapped: none while the model is unloaded, see [WithKeepAlive]

@@ -36,7 +36,8 @@ func newChatTemplate(f *gguf.File, tok *tokenizer.Tokenizer, b *budget.Budget, l
 	}
 	parsing := b.Lease()
 	defer parsing.Close()
-	size := int64(min(len(src), maxTemplateBytes))
+	src = src[:min(len(src), maxTemplateBytes+1)] // one that is too long is refused, and no more of it copied
+	size := int64(len(src))
 	if err := parsing.Reserve(budget.Metadata, size*templateParseFactor); err != nil {
 		return chatTemplate{err: NewError(CodeResourceExhausted, err)}
 	}

@@ -24,8 +24,9 @@ type EncodeOptions struct {
 	// Budget, where set, is charged for working memory while Encode runs: 32
 	// bytes for each byte of the longest piece (a run of letters, of spaces or
 	// of symbols), from 64 KiB on. SentencePiece's algorithms take up to 36 bytes,
-	// where a space counts three times; WordPiece takes nothing. Where a long text
-	// is encoded on several processors, the tokens of its parts are charged too.
+	// where a space counts three times; WordPiece takes nothing. The tokens are charged
+	// where dst is nil, and those of its parts where a long text is encoded on several
+	// processors: 6 bytes each, for at least 64.
 	Budget *budget.Budget
 }
 
@@ -42,7 +43,7 @@ func (t *Tokenizer) Encode(ctx context.Context, dst []ID, text string, opt Encod
 	}
 	w := scratch.Get().(*work)
 	defer w.release()
-	*w = work{ctx: ctx, budget: opt.Budget, out: dst, room: math.MaxInt, arrays: w.arrays}
+	*w = work{ctx: ctx, budget: opt.Budget, out: dst, room: math.MaxInt, ownOut: dst == nil && opt.Budget != nil, arrays: w.arrays}
 	if opt.Limit > 0 {
 		w.room = opt.Limit
 	}
@@ -175,7 +176,7 @@ func (w *work) add(ids ...ID) error {
 
 // growOut makes room for n tokens in all and some more, priced.
 func (w *work) growOut(n int) error {
-	n = max(n, cap(w.out)+cap(w.out)/2, 1024)
+	n = max(n, cap(w.out)+cap(w.out)/2, 64)
 	bytes := 4 * int64(n-cap(w.out))
 	if err := w.reserve(bytes); err != nil {
 		return err

@@ -291,14 +291,36 @@ func TestEncodeBudget(t *testing.T) {
 	tok := newTokenizer(t, readVocab(t, "testdata/smollm.vocab.json.gz"))
 	text := strings.Repeat("ab", 1<<16)
 	b := budget.New(int64(len(text)) * pieceBytes)
-	if _, err := tok.Encode(t.Context(), nil, text, EncodeOptions{Budget: b}); err != nil {
+	if _, err := tok.Encode(t.Context(), []ID{}, text, EncodeOptions{Budget: b}); err != nil {
 		t.Error(err)
 	}
 	if b.Used() != 0 {
 		t.Errorf("%d bytes are still charged", b.Used())
 	}
-	if _, err := tok.Encode(t.Context(), nil, text+"a", EncodeOptions{Budget: b}); !errors.Is(err, budget.ErrExceeded) {
+	if _, err := tok.Encode(t.Context(), []ID{}, text+"a", EncodeOptions{Budget: b}); !errors.Is(err, budget.ErrExceeded) {
 		t.Error(err)
+	}
+}
+
+// TestTokensAreCharged: where the list of tokens is made by Encode, its memory counts
+// while it grows.
+func TestTokensAreCharged(t *testing.T) {
+	tok := newTokenizer(t, readVocab(t, "testdata/smollm.vocab.json.gz"))
+	for _, n := range []int{1, 64, 65, 1000} {
+		text := strings.Repeat("a b ", n/2) + "a"
+		want, err := tok.Encode(t.Context(), []ID{}, text, EncodeOptions{Budget: budget.New(0)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := budget.New(4 * int64(max(len(want)*3/2, 64)))
+		got, err := tok.Encode(t.Context(), nil, text, EncodeOptions{Budget: b})
+		if err != nil || !slices.Equal(got, want) || int64(4*cap(got)) > b.Limit() || b.Used() != 0 {
+			t.Errorf("%d tokens: %v, room for %d of %d bytes, %d still charged", len(want), err, cap(got), b.Limit(), b.Used())
+		}
+		b = budget.New(4*int64(max(len(want), 64)) - 1)
+		if got, err := tok.Encode(t.Context(), nil, text, EncodeOptions{Budget: b}); !errors.Is(err, budget.ErrExceeded) || got != nil || b.Used() != 0 {
+			t.Errorf("%d tokens in less room: %d, %v, %d still charged", len(want), len(got), err, b.Used())
+		}
 	}
 }
 

@@ -235,18 +235,18 @@ func TestPiecesBudget(t *testing.T) {
 		tok := pieceTokenizer(t, tt.name)
 		text := strings.Repeat(tt.unit, freePiece+freePiece/8)
 		b := budget.New(tt.most * int64(len(text)))
-		if _, err := tok.Encode(t.Context(), nil, text, EncodeOptions{Budget: b}); err != nil {
+		if _, err := tok.Encode(t.Context(), []ID{}, text, EncodeOptions{Budget: b}); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		if b.Used() != 0 {
 			t.Errorf("%s: %d bytes are still charged", tt.name, b.Used())
 		}
 		b = budget.New(16 * int64(len(text)))
-		if _, err := tok.Encode(t.Context(), nil, text, EncodeOptions{Budget: b}); !errors.Is(err, budget.ErrExceeded) {
+		if _, err := tok.Encode(t.Context(), []ID{}, text, EncodeOptions{Budget: b}); !errors.Is(err, budget.ErrExceeded) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		// Words are short pieces.
-		if _, err := tok.Encode(t.Context(), nil, strings.Repeat("the words ", freePiece/8), EncodeOptions{Budget: budget.New(0)}); err != nil {
+		if _, err := tok.Encode(t.Context(), []ID{}, strings.Repeat("the words ", freePiece/8), EncodeOptions{Budget: budget.New(0)}); err != nil {
 			t.Errorf("%s, words: %v", tt.name, err)
 		}
 	}

@@ -42,7 +42,11 @@ func newTexts(list List[string], lease *budget.Lease) (*texts, error) {
 	}
 	var size uint64
 	for i := range n {
-		size += uint64(len(list.At(i)))
+		text := list.At(i)
+		if len(text) > maxTokenText {
+			return nil, fmt.Errorf("%w: token %d has %d bytes, it may have %d", ErrVocabulary, i, len(text), maxTokenText)
+		}
+		size += uint64(len(text))
 	}
 	if size > math.MaxUint32 {
 		return nil, fmt.Errorf("%w: the tokens have %d bytes", ErrVocabulary, size)

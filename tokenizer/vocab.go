@@ -17,6 +17,10 @@ const None ID = -1
 // vocabularies in use have about 2^18.
 const maxTokens = 1 << 24
 
+// maxTokenText bounds the text of a token, in bytes. The longest in use are runs of
+// some hundred spaces or dashes. What holds a few tokens' texts is bounded by it.
+const maxTokenText = 1 << 14
+
 // TokenType says what a token is, with GGUF's numbers.
 type TokenType uint8
 

@@ -107,6 +107,7 @@ func TestNewErrors(t *testing.T) {
 		{"no tokens", src.with("tokens", nil), ErrVocabulary, "tokens is missing"},
 		{"tokens of another type", src.with("tokens", "x"), ErrVocabulary, "tokens is missing"},
 		{"empty tokens", src.with("tokens", list[string]{}), ErrVocabulary, "0 tokens"},
+		{"a long token", src.with("tokens", list[string]{"a", strings.Repeat("x", maxTokenText+1)}), ErrVocabulary, "token 1 has 16385 bytes"},
 		{"too many tokens", src.with("tokens", many(maxTokens+1)), ErrVocabulary, "16777217 tokens"},
 		{"tokens twice", src.with("tokens", append(slices.Clone(tokens[1:]), "a")), ErrVocabulary, `both "a"`},
 		{"too few types", src.with("token_type", types[1:]), ErrVocabulary, "token types for"},

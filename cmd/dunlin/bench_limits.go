@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/internal/probe"
 	"github.com/dunlin-go/dunlin/models/gguf"
 	"github.com/dunlin-go/dunlin/models/pool"
@@ -63,7 +64,8 @@ func workOf(path string) (w *work, err error) {
 		return nil, err
 	}
 	w = &work{mapped: files}
-	err = readModel(files, func(f *gguf.File) error {
+	err = readModel(files, budget.Process().Lease(), func(f *gguf.File) error {
+		defer f.Close()
 		_, untied := f.Lookup("output.weight")
 		for t := range f.Tensors() {
 			dims := t.Dims()

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/models/gguf"
 	"github.com/dunlin-go/dunlin/models/hub"
 )
@@ -68,7 +69,9 @@ func (c *inspectCmd) Run(ctx context.Context, std *stdio) error {
 	if err != nil {
 		return err
 	}
-	res, err := inspect(path, c.Full)
+	lease := budget.Process().Lease()
+	defer lease.Close()
+	res, err := inspect(path, c.Full, lease)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Of[0], err)
 	}
@@ -83,17 +86,32 @@ func (c *inspectCmd) Run(ctx context.Context, std *stdio) error {
 
 // inspect reads a file without loading it as a model, so it takes files that
 // no architecture here can run.
-func inspect(path string, full bool) (res *inspectResult, err error) {
+func inspect(path string, full bool, lease *budget.Lease) (res *inspectResult, err error) {
 	files, err := mapModel(path)
 	if err != nil {
 		return nil, err
 	}
 	defer closeInto(&err, files)
-	err = readModel(files, func(f *gguf.File) error {
+	err = readModel(files, lease, func(f *gguf.File) error {
+		if err := lease.Reserve(budget.Metadata, inspectBytes(f, full)); err != nil {
+			return err
+		}
 		res = newInspectResult(f, path, full)
 		return nil
 	})
 	return res, err
+}
+
+// inspectBytes is the price of what is printed, and of its text: rows for keys and
+// tensors, whose long values are cut; in full, boxed elements of arrays, of which a
+// file may have one a byte.
+func inspectBytes(f *gguf.File, full bool) int64 {
+	const rowBytes, fullFactor = 2048, 64
+	n := rowBytes * int64(f.Len()+f.TensorCount())
+	if full {
+		n += fullFactor * int64(f.DataOffset())
+	}
+	return n
 }
 
 func newInspectResult(f *gguf.File, path string, full bool) *inspectResult {

@@ -16,15 +16,14 @@ func mapModel(path string) (*pool.Handle, error) {
 	return pool.OpenParts(paths, pool.Pinned())
 }
 
-// readModel parses a model's files for as long as f runs. They need not be a model
-// that can be loaded.
-func readModel(h *pool.Handle, f func(*gguf.File) error) error {
+// readModel parses a model's files, which need not be one that can be loaded, and
+// gives them to f. What it takes is charged to lease and never given back here.
+func readModel(h *pool.Handle, lease *budget.Lease, f func(*gguf.File) error) error {
 	return h.Read(func() error {
-		file, err := gguf.ParseParts(h.Parts(), budget.New(budget.Available()/2).Lease())
+		file, err := gguf.ParseParts(h.Parts(), lease)
 		if err != nil {
 			return err
 		}
-		defer file.Close()
 		return f(file)
 	})
 }

@@ -29,7 +29,7 @@ type modelFlags struct {
 
 // computeFlags say how models are loaded whose context a command sets itself.
 type computeFlags struct {
-	MemoryLimit byteSize    `placeholder:"SIZE" help:"Most memory besides the mapped weights, such as 512MiB (default: half of what the process may use)."`
+	MemoryLimit byteSize    `placeholder:"SIZE" help:"Most memory of the process besides the mapped weights, for all of its models, such as 512MiB (default: half of what the process may use)."`
 	Activations activations `enum:"int8,f32" default:"int8" placeholder:"FORMAT" help:"Format of activations: int8, or f32 for the slow reference."`
 	KVCacheType kvCacheType `name:"kv-cache-type" enum:"f16,q8_0" default:"f16" placeholder:"TYPE" help:"Type of keys and values in the cache: f16, or q8_0 for half the memory."`
 }
@@ -76,7 +76,9 @@ func (f *computeFlags) load(ctx context.Context, model string, opts ...runtime.O
 	}
 	opts = append(opts, runtime.WithID(hub.ID(model)))
 	if f.MemoryLimit != 0 {
-		opts = append(opts, runtime.WithMemoryLimit(int64(f.MemoryLimit)))
+		if err := runtime.SetMemoryLimit(int64(f.MemoryLimit)); err != nil {
+			return nil, err
+		}
 	}
 	if f.Activations == "f32" {
 		opts = append(opts, runtime.WithActivations(runtime.ActivationsF32))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/internal/procmem"
 	"github.com/dunlin-go/dunlin/runtime"
 )
@@ -138,6 +139,8 @@ func (a *answer) generate(ctx context.Context, g runtime.Generator, req runtime.
 		return nil, err
 	}
 	defer s.Close()
+	lease := budget.Process().Lease() // the answer, while it grows
+	defer lease.Close()
 	res := &runtime.Result{Tokens: []int32{}}
 	var text strings.Builder
 	for {
@@ -149,6 +152,10 @@ func (a *answer) generate(ctx context.Context, g runtime.Generator, req runtime.
 			switch ev.Kind {
 			case runtime.EventToken:
 				res.Tokens = append(res.Tokens, ev.Token)
+				// Once more for what growing leaves behind.
+				if err := lease.Cover(budget.Request, 2*int64(text.Len()+4*len(res.Tokens))); err != nil {
+					return nil, err
+				}
 			case runtime.EventFinish:
 				res.Finish, res.Usage, res.Timing = ev.Finish, ev.Usage, ev.Timing
 			}

@@ -7,7 +7,12 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 )
+
+// Process is the budget of the process. Its limit is half of what is [Available]
+// when it is asked for first, until another one is set.
+var Process = sync.OnceValue(func() *Budget { return New(Available() / 2) })
 
 // unknownMemory is assumed where the system doesn't tell how much it has.
 const unknownMemory = 4 << 30

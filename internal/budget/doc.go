@@ -8,6 +8,9 @@
 // recover from running out of memory, so a size that doesn't fit is refused
 // with an [ExceededError] instead of being tried.
 //
+// [Process] is the one that all models of a process take from. A model that has a
+// limit of its own has a child of it.
+//
 // # Caveats
 //
 // The ledger counts what it is told. It doesn't measure the heap, and memory
