@@ -208,15 +208,14 @@ func (m *Model) prompt(ctx context.Context, req *Request, lease *budget.Lease) (
 	if err := rendered.Reserve(budget.Request, int64(len(text))); err != nil {
 		return nil, NewError(CodeResourceExhausted, err)
 	}
-	// A token has at least one byte of text, but for the few that are added.
-	if err := lease.ReserveItems(budget.Request, uint64(min(len(text), room)+idsAtLeast), idBytes); err != nil {
-		return nil, NewError(CodeResourceExhausted, err)
-	}
 	ids, err := m.encode(ctx, text, opt, room)
-	if err == nil && len(ids) == 0 {
+	switch own := (*Error)(nil); {
+	case err == nil && len(ids) == 0:
 		return nil, invalid(field, "the prompt has no tokens")
-	}
-	if own := (*Error)(nil); errors.As(err, &own) {
+	case err == nil:
+		// They were priced as they were made.
+		err = NewError(CodeResourceExhausted, lease.ReserveItems(budget.Request, uint64(cap(ids)), 4))
+	case errors.As(err, &own) && (own.Code == CodeContextLength || own.Code == CodeInvalidRequest):
 		own.Field = field
 	}
 	return ids, err
