@@ -72,6 +72,11 @@ race: build ## The quick tests and 32 callers of the real model under the race d
 	@model=$${DUNLIN_TEST_MODEL:-$$(bin/dunlin pull smollm2)}; \
 	CGO_ENABLED=1 DUNLIN_TEST_MODEL=$$model $(TEST) -race -timeout=20m -run ConcurrentCallersRealModel ./runtime
 
+.PHONY: test-pool
+test-pool: ## More models than the resident limit has room for, for a minute: 5 GB of disk, and a C compiler
+	DUNLIN_TEST_POOL=1 $(TEST) -count=1 -v -run '^TestManyModelsForAMinute$$' ./runtime
+	CGO_ENABLED=1 DUNLIN_TEST_POOL=1 $(TEST) -race -count=1 -v -run '^TestManyModelsForAMinute$$' ./runtime
+
 .PHONY: fuzz
 fuzz: ## Each fuzz target with COUNT inputs
 	scripts/fuzz.sh $(COUNT)

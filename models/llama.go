@@ -106,9 +106,9 @@ func newLlama(l *loader) (Model, error) {
 	if m.weights.Output == nil {
 		m.weights.Output = m.weights.TokenEmbedding // tied
 	}
-	var factors []float32
-	if w := m.weights.RopeFactors; w != nil {
-		factors = w.Floats()
+	factors, err := l.ropeFactors(m.weights.RopeFactors)
+	if err != nil {
+		return nil, err
 	}
 	if err := l.lease.Reserve(budget.Scratch, tensor.RopeBytes(cfg.ropeDims, l.limits.Tokens)); err != nil {
 		return nil, err

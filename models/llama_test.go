@@ -148,7 +148,7 @@ func realModelAt(t testing.TB, env string) []byte {
 	if path == "" {
 		t.Skip(env + " is not set to the path of a model; `make test` sets DUNLIN_TEST_MODEL")
 	}
-	h, err := pool.Open(path)
+	h, err := pool.Open(path, pool.Pinned())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,12 +57,9 @@ func Architectures() []string {
 }
 
 // New makes the model that a file describes. Its working memory, for batches up
-// to limits, is reserved in lease. The file's mapping must stay until the last
-// Forward; f itself isn't kept.
+// to limits, is reserved in lease. The mappings of the file, or of all its parts,
+// must stay until the last Forward; f itself isn't kept.
 func New(f *gguf.File, limits Limits, lease *budget.Lease) (Model, error) {
-	if part, count := f.Split(); count > 1 {
-		return nil, fmt.Errorf("%w: part %d of a model in %d files", ErrUnsupported, part+1, count)
-	}
 	arch, ok := f.String("general.architecture")
 	if !ok {
 		return nil, fmt.Errorf("%w: the file has no general.architecture", ErrInvalid)
@@ -131,6 +128,25 @@ func (l *loader) checkShape(cfg *Config, heads, ropeDims int) {
 	case cfg.Layers > l.file.TensorCount():
 		l.fail("%w: %d layers and only %d tensors", ErrInvalid, cfg.Layers, l.file.TensorCount())
 	}
+}
+
+// ropeFactors copies what a rotation's frequencies are divided by; nil for a tensor
+// that the file doesn't have.
+func (l *loader) ropeFactors(w *tensor.Tensor) ([]float32, error) {
+	if w == nil {
+		return nil, nil
+	}
+	if err := l.lease.ReserveItems(budget.Scratch, uint64(w.Cols), 4); err != nil {
+		return nil, err
+	}
+	factors := w.Floats()
+	for i, f := range factors {
+		// An infinite factor has the inverse 0, a subnormal one an infinite one.
+		if inverse := 1 / f; !(inverse > 0) || math.IsInf(float64(inverse), 0) {
+			return nil, fmt.Errorf("%w: tensor %q: factor %d is %g, it and its inverse must be finite and above zero", ErrInvalid, w.Name, i, f)
+		}
+	}
+	return factors, nil
 }
 
 // weights counts the parameters and finds the format that most of them have.

@@ -96,6 +96,10 @@ func TestRefused(t *testing.T) {
 	}
 	f32 := func(n int) []byte { return make([]byte, 4*n) }
 	plain := testmodel.Llama(testmodel.Config{Layers: 1})
+	factor := func(v float64) []byte {
+		factors := []float32{1, 1, 1, float32(v), 1, 1, 1, 1}
+		return withTensor(plain, "rope_freqs.weight", tensor.F32, []uint64{8}, testmodel.Quantize(tensor.F32, factors))
+	}
 	for _, tc := range []struct {
 		name string
 		data []byte
@@ -105,7 +109,6 @@ func TestRefused(t *testing.T) {
 		{"no architecture", without("general.architecture"), models.ErrInvalid, "general.architecture"},
 		{"a number as architecture", with("general.architecture", uint32(1)), models.ErrInvalid, "general.architecture"},
 		{"another architecture", with("general.architecture", "mamba"), models.ErrUnsupported, `"mamba" (there are gemma3, llama`},
-		{"part of a model", with("split.count", uint16(3)), models.ErrUnsupported, "part 1 of a model in 3 files"},
 
 		{"no layers", without(arch + "block_count"), models.ErrInvalid, "llama.block_count is missing"},
 		{"layers in words", with(arch+"block_count", "two"), models.ErrInvalid, "llama.block_count is missing or not a number"},
@@ -141,6 +144,11 @@ func TestRefused(t *testing.T) {
 		{"an unknown tensor", withTensor(plain, "blk.0.attn_q.bias", tensor.F32, []uint64{64}, f32(64)), models.ErrUnsupported, `"blk.0.attn_q.bias" is no part of llama`},
 		{"a tensor of two lines", withTensor(plain, "a\nb", tensor.F32, []uint64{1}, f32(1)), models.ErrUnsupported, `"a\nb"`},
 		{"too many factors", withTensor(plain, "rope_freqs.weight", tensor.F32, []uint64{16}, f32(16)), models.ErrInvalid, "[16], the configuration says [8]"},
+		{"a factor NaN", factor(math.NaN()), models.ErrInvalid, `"rope_freqs.weight": factor 3 is NaN`},
+		{"an infinite factor", factor(math.Inf(1)), models.ErrInvalid, `"rope_freqs.weight": factor 3 is +Inf`},
+		{"a factor of zero", factor(0), models.ErrInvalid, `"rope_freqs.weight": factor 3 is 0, it and its inverse must be finite and above zero`},
+		{"a factor below zero", factor(-1), models.ErrInvalid, `"rope_freqs.weight": factor 3 is -1`},
+		{"a factor that makes a frequency infinite", factor(1e-40), models.ErrInvalid, `"rope_freqs.weight": factor 3 is 1e-40`},
 		{"a head of another size", withTensor(plain, "output.weight", tensor.F32, []uint64{64, 32}, f32(64*32)), models.ErrInvalid, `"output.weight" has the shape [64 32]`},
 		{"a turned matrix", changed("blk.0.ffn_up.weight", func(t *testmodel.Tensor) { slices.Reverse(t.Shape) }), models.ErrInvalid, `"blk.0.ffn_up.weight" has the shape [128 64], the configuration says [64 128]`},
 		{"a norm in F16", changed("output_norm.weight", func(t *testmodel.Tensor) { t.Type, t.Data = tensor.F16, make([]byte, 128) }), models.ErrUnsupported, `"output_norm.weight" has weights of type F16`},

@@ -60,6 +60,7 @@ type engine struct {
 	requests uint64 // that were queued so far
 	broken   error  // why the model takes no more requests
 	closing  bool
+	giveUp   context.CancelFunc // ends the wait for weights, if there is one
 
 	stop context.CancelFunc // ends the step, or the wait for its turn, on closing
 	wake chan struct{}      // has one token when the loop has something to look at
@@ -73,8 +74,9 @@ type engine struct {
 	prefills int                    // how many of them, the last ones, compute their prompts
 	batch    tensor.Batch
 	logits   []float32
-	forward  func() error // runs the model on batch and chooses the next tokens
-	choose   func(i int)  // for the step's sequence i
+	rows     []*sequence  // whose the step's rows of logits are
+	forward  func() error // runs the model on batch and looks at its logits
+	evaluate func(i int)  // row i: chooses the next token, or scores one
 	gathered time.Time    // when gather was called
 	began    time.Time    // when forward did
 	yielded  time.Time    // when others were let run
@@ -82,6 +84,8 @@ type engine struct {
 	attends  attends
 	price    float64 // of a pair of positions in this plan
 	idle     idleness
+	warming  *warming
+	rewarm   bool   // begin it when the weights have gone
 	lost     bool   // the scheduler's state is damaged, and the loop is to end
 	check    func() // for tests: looks at the state after a step
 
@@ -104,14 +108,14 @@ const (
 // other goroutines want the CPUs as well.
 const yieldAfter = 2 * time.Millisecond
 
-func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, tok *tokenizer.Tokenizer, lease *budget.Lease, o *options) (*engine, error) {
+func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, w *warming, tok *tokenizer.Tokenizer, lease *budget.Lease, o *options) (*engine, error) {
 	cfg := model.Config()
 	e := &engine{
 		model: model, tok: tok, limits: limits, handle: handle,
 		contextLength: o.contextLength, maxSequences: o.maxSequences, free: o.maxSequences, maxQueue: o.queue, streamBuffer: o.streamBuffer, longestText: tok.MaxTokenBytes(),
 		water: waterOf(o.streamBuffer, o.highWater), heartbeat: o.heartbeat, stallLimit: o.stallLimit, prefixIdle: o.prefixIdle,
 		privatePrefixes: o.privatePrefixes, weight: o.weight, live: map[*sequence]struct{}{},
-		attends: attendsOf(&cfg), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		warming: w, rewarm: o.warmUp != WarmUpNone, giveUp: func() {}, attends: attendsOf(&cfg), wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	if err := lease.ReserveItems(budget.Scratch, uint64(limits.Logits), uint64(cfg.Vocabulary)*4); err != nil {
 		return nil, err
@@ -143,12 +147,14 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, to
 		e.began = time.Now()
 		n := len(e.batch.Logits) * cfg.Vocabulary
 		model.Forward(e.compute, &e.batch, e.cache.KV(), e.logits[:n])
-		e.compute.Each(len(e.step), e.choose)
+		e.compute.Each(len(e.rows), e.evaluate)
 		return nil
 	}
-	e.choose = func(i int) {
-		if s := e.step[i]; s.score == nil && s.Rows > 0 {
-			s.choose(e.row(s.firstRow))
+	e.evaluate = func(i int) {
+		if s := e.rows[i]; s.score == nil {
+			s.choose(e.row(i))
+		} else {
+			s.score.add(s.prompt, s.Done+s.Planned-s.Rows+i-s.firstRow, e.row(i))
 		}
 	}
 	for _, o := range o.observers {
@@ -273,6 +279,7 @@ func (e *engine) poke() {
 	defer e.mu.Unlock()
 	if len(e.inFlight) > 0 && e.allEnded() {
 		e.compute.Interrupt()
+		e.giveUp()
 	}
 	e.signal()
 }
@@ -299,6 +306,7 @@ func (e *engine) close() error {
 	e.stop()
 	e.signal()
 	<-e.done
+	e.warming.close()
 	return e.cache.Close()
 }
 
@@ -433,7 +441,11 @@ func (e *engine) retire(s *sequence, now time.Time) {
 func (e *engine) run(ctx context.Context) {
 	e.setInFlight(e.step)
 	e.began = time.Time{}
-	err := e.compute.Step(ctx, e.exec, e.forward)
+	err := e.takeWeights(ctx)
+	if err == nil {
+		err = e.compute.Step(ctx, e.exec, e.forward)
+		e.handle.Done()
+	}
 	now := time.Now()
 	e.setInFlight(nil)
 	if err != nil {
@@ -500,7 +512,6 @@ func (e *engine) setInFlight(step []*sequence) {
 func (e *engine) deliver(s *sequence, now time.Time) {
 	rows, prompt := s.Rows, min(s.Planned, max(len(s.prompt)-s.Done, 0))
 	e.sched.Advance(&s.Sequence)
-	first := s.Done - rows // the first position that has logits
 	if prompt > 0 {
 		e.counts.prompt.Add(int64(prompt))
 		// Progress is news only for a reader who keeps up, and never takes the
@@ -509,25 +520,18 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 			s.writer.TrySend(Event{Kind: EventProgress, Progress: Progress{Stage: StagePrefill, Done: s.Done, Total: len(s.prompt)}})
 		}
 	}
-	for i := range rows {
-		var ended bool
-		var err error
-		if s.score != nil {
-			if s.writer.Ended() {
-				return // of a large vocabulary, all rows of a step take a while
-			}
-			err = s.score.add(s.prompt, first+i, e.row(s.firstRow+i))
-			ended = err != nil || first+i+1 == len(s.prompt)
-		} else {
-			ended, err = s.accept(e.tok, now)
-			if err == nil {
-				e.countToken(s)
-				e.sched.Append(&s.Sequence, s.chosen.Token)
-			}
-		}
-		if ended {
-			s.writer.Finish(err)
-			return
-		}
+	if rows == 0 {
+		return
+	}
+	var ended bool
+	var err error
+	if s.score != nil {
+		ended, err = s.Done == len(s.prompt), s.score.err
+	} else if ended, err = s.accept(e.tok, now); err == nil {
+		e.countToken(s)
+		e.sched.Append(&s.Sequence, s.chosen.Token)
+	}
+	if ended || err != nil {
+		s.writer.Finish(err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -289,6 +290,32 @@ func TestFaultOfTheLoop(t *testing.T) {
 		t.Errorf("afterwards: %v", err)
 	}
 	WaitFor(t, "the pages", func() bool { return m.Stats().KVPagesUsed == 0 })
+}
+
+// TestFaultOfAScore: a panic over one score's logits ends that one only, though they
+// are looked at inside of a step, on any of its threads.
+func TestFaultOfAScore(t *testing.T) {
+	m := checkedOf(t, testmodel.Llama(testmodel.Config{Padding: 1}))
+	other, err := m.Start(t.Context(), Request{Prompt: "hello", MaxTokens: 30, IgnoreEOS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Score would refuse it: it has a token that there is no logit of.
+	s := &sequence{score: &scoreRun{result: Score{Argmax: make([]int32, 3), Logprobs: make([]float64, 2)}}, prompt: []int32{3, testmodel.Vocabulary - 1, 5}, lease: m.budget.Lease()}
+	bad, err := m.engine.submit(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = bad.Recv()
+	var fault *exec.PanicError
+	if CodeOf(err) != CodeInternal || !errors.As(err, &fault) || !strings.Contains(string(fault.Stack), "eachTask") {
+		t.Errorf("the score: %v", err)
+	}
+	for _, err := range other.All() {
+		if err != nil {
+			t.Errorf("the other request: %v", err)
+		}
+	}
 }
 
 // TestBrokenScheduler: where the scheduler's own state is damaged, so that not

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dunlin-go/dunlin/internal/testmodel"
 	"github.com/dunlin-go/dunlin/runtime"
@@ -179,4 +181,28 @@ func read(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return strings.ReplaceAll(string(b), "\r\n", "\n")
+}
+
+// A server of many models: those that nobody asks for leave memory, and come back.
+func ExampleWithKeepAlive() {
+	runtime.SetResidentLimit(8 << 30)
+
+	path := filepath.Join(os.TempDir(), "example.gguf") // any model's file
+	if err := os.WriteFile(path, testmodel.Llama(testmodel.Config{}), 0o600); err != nil {
+		log.Fatal(err)
+	}
+	defer os.Remove(path)
+	var read, all int64
+	m, err := runtime.Load(context.Background(), path,
+		runtime.WithKeepAlive(5*time.Minute),
+		runtime.WithProgress(func(done, total int64) { read, all = done, total }))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer m.Close()
+	fmt.Println(read == all)
+	fmt.Println(m.Stats().WeightsMapped == m.Info().FileBytes)
+	// Output:
+	// true
+	// true
 }

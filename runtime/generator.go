@@ -109,7 +109,8 @@ type Score struct {
 type Scorer interface {
 	// Score evaluates the tokens, which must be at least one and fit the
 	// context. They are taken as they are, without a BOS before them, and the
-	// result depends on no earlier call. Logits are computed a few positions at
-	// a time, so that memory grows with the tokens alone.
+	// result depends on no earlier call. Ids without a token, with which models pad
+	// their vocabulary, can be context but not be scored. Logits are computed a few
+	// positions at a time, so that memory grows with the tokens alone.
 	Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*Score, error)
 }

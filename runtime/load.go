@@ -19,29 +19,42 @@ import (
 	"github.com/dunlin-go/dunlin/tokenizer"
 )
 
-// Load maps the GGUF file at path and returns its model. The weights stay in
+// Load maps the GGUF file at path, or all parts of a model in several files of which
+// path is one, and returns the model. The weights stay in
 // the page cache, shared with every process that maps the file; what is
 // allocated is priced in the memory budget first. ctx bounds the loading only.
 //
 // Errors have [CodeModelNotFound], [CodeInvalidModel], [CodeUnsupported],
 // [CodeResourceExhausted] or [CodeInvalidRequest] (for options).
 func Load(ctx context.Context, path string, opts ...Option) (*Model, error) {
-	h, err := openFile(path)
+	o, err := newOptions(opts)
+	if err = cmp.Or(needContext(ctx), err); err != nil {
+		return nil, err
+	}
+	h, err := openFile(path, o.mapping())
 	if err != nil {
 		return nil, err
 	}
-	return load(ctx, h, stem(path), opts)
+	return load(ctx, h, stem(gguf.TrimPart(path)), &o)
 }
 
 // LoadBytes is [Load] for a GGUF file that is in memory already, such as one
 // embedded in the program. The bytes are used where they lie and must not be
 // changed until the model is closed.
 func LoadBytes(ctx context.Context, data []byte, opts ...Option) (*Model, error) {
-	return load(ctx, pool.Wrap(data), "model", opts)
+	o, err := newOptions(opts)
+	if err = cmp.Or(needContext(ctx), err); err != nil {
+		return nil, err
+	}
+	return load(ctx, pool.Wrap(data), "model", &o)
 }
 
-func openFile(path string) (*pool.Handle, error) {
-	h, err := pool.Open(path)
+func openFile(path string, opts []pool.Option) (*pool.Handle, error) {
+	paths, err := gguf.PartPaths(path)
+	if err != nil {
+		return nil, loadError(err)
+	}
+	h, err := pool.OpenParts(paths, opts...)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, NewError(CodeModelNotFound, oneLineError{err})
@@ -58,25 +71,25 @@ func stem(path string) string {
 }
 
 // load makes a model of a mapped file and owns the handle from here on.
-func load(ctx context.Context, h *pool.Handle, id string, opts []Option) (_ *Model, err error) {
-	o, err := newOptions(opts)
-	if err = cmp.Or(needContext(ctx), err); err != nil {
-		_ = h.Close() // the reason for giving up says more
-		return nil, err
-	}
+func load(ctx context.Context, h *pool.Handle, id string, o *options) (*Model, error) {
 	if o.id == "" {
 		o.id = id
 	}
 	made := &Model{handle: h, lease: o.budget.Lease()}
+	loaded := false // nor is it when the progress function panics
 	defer func() {
-		if err != nil {
+		if !loaded {
 			_ = made.Close() // the reason for giving up says more
-			err = loadError(err)
 		}
 	}()
-	if err := readFile(ctx, h, o.budget, func(f *gguf.File) error { return made.build(f, &o) }); err != nil {
-		return nil, err
+	err := readFile(ctx, h, o.budget, func(f *gguf.File) error { return made.build(f, o) })
+	if err == nil && o.warmUp == WarmUpWait {
+		err = made.warming.wait(ctx, o.progress)
 	}
+	if err != nil {
+		return nil, loadError(err)
+	}
+	loaded = true
 	return made, nil
 }
 
@@ -84,12 +97,12 @@ func load(ctx context.Context, h *pool.Handle, id string, opts []Option) (_ *Mod
 // way are errors. The file's own tables go when it returns.
 func readFile(ctx context.Context, h *pool.Handle, b *budget.Budget, read func(*gguf.File) error) error {
 	return readMapped(ctx, h, b, func(meta *budget.Lease) error {
-		f, err := gguf.Parse(h.Bytes(), meta)
+		f, err := gguf.ParseParts(h.Parts(), meta)
 		if err != nil {
 			return err
 		}
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return contextError(ctx)
 		}
 		return read(f)
 	})
@@ -99,14 +112,14 @@ func readFile(ctx context.Context, h *pool.Handle, b *budget.Budget, read func(*
 // for is needed until read returns.
 func readMapped(ctx context.Context, h *pool.Handle, b *budget.Budget, read func(meta *budget.Lease) error) error {
 	err := guarded(CodeInvalidModel, func() error {
-		return pool.Guard(func() error {
+		return h.Read(func() error {
 			meta := b.Lease()
 			defer meta.Close()
 			return read(meta)
 		})
 	})
-	if err == nil {
-		err = ctx.Err()
+	if err == nil && ctx.Err() != nil {
+		err = contextError(ctx)
 	}
 	if err == nil {
 		// A file that changed while it was read may have been read half and half.
@@ -182,7 +195,7 @@ func OpenTokenizer(ctx context.Context, path string, opts ...Option) (*Tokenizer
 	if err = cmp.Or(needContext(ctx), err); err != nil {
 		return nil, err
 	}
-	h, err := openFile(path)
+	h, err := openFile(path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +208,7 @@ func OpenTokenizer(ctx context.Context, path string, opts ...Option) (*Tokenizer
 			}
 			return err
 		}
-		f, err := gguf.Parse(h.Bytes(), meta)
+		f, err := gguf.ParseParts(h.Parts(), meta)
 		if err == nil {
 			t.tok, err = tokenizer.New(metadataSource{f}, t.lease)
 		}

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type Model struct {
 	engine   *engine
 
 	handle    *pool.Handle
+	warming   *warming // the engine's, once there is one
 	lease     *budget.Lease
 	closeOnce sync.Once
 	closeErr  error
@@ -40,6 +42,14 @@ const minBatchTokens = 256
 // build makes everything that the file describes. On an error the caller closes
 // the model.
 func (m *Model) build(f *gguf.File, o *options) error {
+	spans, err := models.FirstUse(f, m.lease)
+	if err != nil {
+		return err
+	}
+	m.warming = newWarming(m.handle, spans)
+	if o.warmUp != WarmUpNone {
+		m.warming.begin()
+	}
 	tok, err := tokenizer.New(metadataSource{f}, m.lease)
 	if err != nil {
 		return err
@@ -64,9 +74,9 @@ func (m *Model) build(f *gguf.File, o *options) error {
 	name, _ := f.String("general.name")
 	m.info = Info{
 		ID: o.id, Name: clip(name), Architecture: cfg.Architecture, Quantization: cfg.Quantization, Parameters: cfg.Parameters,
-		FileBytes: int64(len(m.handle.Bytes())), ContextLength: o.contextLength, Vocabulary: cfg.Vocabulary,
+		FileBytes: m.handle.Size(), ContextLength: o.contextLength, Vocabulary: cfg.Vocabulary,
 	}
-	if m.engine, err = newEngine(model, limits, m.handle, tok, m.lease, o); err != nil {
+	if m.engine, err = newEngine(model, limits, m.handle, m.warming, tok, m.lease, o); err != nil {
 		return err
 	}
 	m.info.ContextLength = m.engine.contextLength
@@ -87,6 +97,8 @@ func (m *Model) Close() error {
 	m.closeOnce.Do(func() {
 		if m.engine != nil {
 			m.closeErr = m.engine.close()
+		} else {
+			m.warming.close()
 		}
 		m.closeErr = errors.Join(m.closeErr, m.handle.Close())
 		m.lease.Close()
@@ -106,6 +118,8 @@ func (m *Model) Stats() Stats {
 		nearest = &s.ProcessBudget
 	}
 	s.BudgetLimit, s.BudgetUsed = nearest.Limit, nearest.Used
+	s.WeightsBytes = m.handle.Size()
+	s.WeightsMapped, s.WeightsResident, s.WeightsUsed = m.handle.Residency()
 	return s
 }
 
@@ -217,12 +231,23 @@ func (m *Model) checkTokens(ids []int32) error {
 	return nil
 }
 
+// checkScored looks for tokens from a position on that have no logit: what is beyond
+// the tokenizer's vocabulary is padding.
+func (m *Model) checkScored(ids []int32, from int) error {
+	for i, id := range ids[from:] {
+		if int(id) >= m.tok.Size() {
+			return invalid("tokens", "token %d is %d, which is padding and can't be scored", from+i, id)
+		}
+	}
+	return nil
+}
+
 // maxScoreTop bounds [ScoreOptions.Top].
 const maxScoreTop = 1000
 
 // Score implements [Scorer].
 func (m *Model) Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*Score, error) {
-	run := &scoreRun{top: opt.Top}
+	run := &scoreRun{from: opt.From, top: opt.Top}
 	s, err := m.startScore(ctx, tokens, opt, run)
 	if err != nil {
 		return nil, m.engine.refused(err)
@@ -260,11 +285,11 @@ func (m *Model) startScore(ctx context.Context, tokens []int32, opt ScoreOptions
 	err := NewError(CodeResourceExhausted, s.lease.ReserveItems(budget.Request, uint64(len(tokens)), 4+4+8))
 	if err == nil {
 		s.prompt = slices.Clone(tokens) // the caller may reuse its own
-		err = m.checkTokens(s.prompt)
+		err = cmp.Or(m.checkTokens(s.prompt), m.checkScored(s.prompt, opt.From+1))
 	}
 	if err == nil {
 		n := len(tokens) - opt.From
-		run.result = Score{Argmax: make([]int32, 0, n), Logprobs: make([]float64, 0, n)}
+		run.result = Score{Argmax: make([]int32, n), Logprobs: make([]float64, n-1)}
 		stream, err = m.engine.submit(ctx, s)
 	}
 	if err != nil {

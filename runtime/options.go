@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/models/pool"
 	"github.com/dunlin-go/dunlin/tensor"
 )
 
@@ -37,6 +38,22 @@ type options struct {
 	privatePrefixes bool
 	tenantWeights   map[string]float64
 	observers       []Observer
+
+	keepAlive time.Duration // 0 for no end
+	pinned    bool
+	warmUp    WarmUp
+	progress  func(done, total int64)
+}
+
+// mapping is how the weights are mapped.
+func (o *options) mapping() (opts []pool.Option) {
+	if o.keepAlive > 0 {
+		opts = append(opts, pool.KeepAlive(o.keepAlive))
+	}
+	if o.pinned {
+		opts = append(opts, pool.Pinned())
+	}
+	return opts
 }
 
 // Bounds of the options.
@@ -314,7 +331,7 @@ func newOptions(opts []Option) (options, error) {
 	o := options{
 		memoryLimit: budget.Unlimited,
 		threads:     goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, weight: 1, streamBuffer: minStreamBuffer, highWater: 0.75, stallLimit: 30 * time.Second,
-		kvType: KVCacheF16, kvShare: 0.5, prefixIdle: 10 * time.Minute,
+		kvType: KVCacheF16, kvShare: 0.5, prefixIdle: 10 * time.Minute, progress: func(int64, int64) {},
 	}
 	var errs []error
 	for _, opt := range opts {
@@ -328,6 +345,9 @@ func newOptions(opts []Option) (options, error) {
 	}
 	if err := errors.Join(errs...); err != nil {
 		return o, &Error{Code: CodeInvalidRequest, Err: oneLineError{err}}
+	}
+	if o.keepAlive > 0 {
+		o.prefixIdle = min(o.prefixIdle, o.keepAlive)
 	}
 	o.budget = budget.Process().Child(o.memoryLimit)
 	return o, nil

@@ -12,7 +12,7 @@ import (
 // something first.
 func (e *engine) plan() bool {
 	e.batch.Reset()
-	e.step = e.step[:0]
+	e.step, e.rows = e.step[:0], e.rows[:0]
 	e.price = e.pace.price()
 	e.exec.SetWeight(e.weight * float64(max(e.sched.Ready(), 1)))
 	var step []*sched.Sequence
@@ -78,6 +78,7 @@ func (e *engine) include(s *sequence) {
 	for i, id := range s.Tokens[s.Done:][:s.Planned] {
 		if i >= s.Planned-s.Rows {
 			b.Logits = append(b.Logits, int32(b.Len()))
+			e.rows = append(e.rows, s)
 		}
 		b.Tokens = append(b.Tokens, id)
 		b.Positions = append(b.Positions, int32(s.Done+i))
@@ -90,6 +91,7 @@ func (e *engine) include(s *sequence) {
 // forget lets go of the last step's sequences.
 func (e *engine) forget() {
 	clear(e.step[:cap(e.step)])
+	clear(e.rows[:cap(e.rows)])
 	clear(e.batch.Tables[:cap(e.batch.Tables)])
 	e.sched.Forget()
 }

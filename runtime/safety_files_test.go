@@ -372,11 +372,14 @@ func badKeys() []badFile {
 			all = append(all, withKey(key, v))
 		}
 	}
-	for _, key := range []string{"llama.unheard_of", "llama.of\ntwo\tlines", "llama.expert_count", "llama.attention.sliding_window", "split.count"} {
+	for _, key := range []string{"llama.unheard_of", "llama.of\ntwo\tlines", "llama.expert_count", "llama.attention.sliding_window"} {
 		f := withKey(key, uint32(4))
 		f.codes = unsupported
 		all = append(all, f)
 	}
+	part := withKey("split.count", uint32(4)) // whose other parts are missing
+	part.codes = invalid
+	all = append(all, part)
 	for _, arch := range []string{"", "LLAMA", "mamba", "llama\n", strings.Repeat("llama", 1000), "\xff\xfe"} {
 		f := withKey("general.architecture", arch)
 		f.codes = unsupported

@@ -228,18 +228,28 @@ func TestLoadOfOddPaths(t *testing.T) {
 func TestContexts(t *testing.T) {
 	m := tiny(t, testmodel.Config{})
 	cause := errors.New("a cause of its own")
-	done, cancel := context.WithCancelCause(t.Context())
-	cancel(cause)
-	past, cancelPast := context.WithDeadline(t.Context(), time.Unix(0, 0))
-	defer cancelPast()
+	canceled := func(cause error) context.Context {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(cause)
+		return ctx
+	}
+	past := func(cause error) context.Context {
+		ctx, cancel := context.WithDeadlineCause(t.Context(), time.Unix(0, 0), cause)
+		t.Cleanup(cancel)
+		return ctx
+	}
 	for name, tc := range map[string]struct {
 		ctx  context.Context
 		code runtime.Code
-		is   error
+		is   []error
 	}{
-		"canceled": {done, runtime.CodeCanceled, context.Canceled},
-		"past":     {past, runtime.CodeDeadline, context.DeadlineExceeded},
-		"nil":      {nil, runtime.CodeInvalidRequest, nil},
+		"canceled":                      {canceled(nil), runtime.CodeCanceled, []error{context.Canceled}},
+		"canceled with a cause":         {canceled(cause), runtime.CodeCanceled, []error{context.Canceled, cause}},
+		"with one that wraps a cancel":  {canceled(fmt.Errorf("%w: %w", cause, context.Canceled)), runtime.CodeCanceled, []error{context.Canceled, cause}},
+		"past":                          {past(nil), runtime.CodeDeadline, []error{context.DeadlineExceeded}},
+		"past with a cause":             {past(cause), runtime.CodeDeadline, []error{context.DeadlineExceeded, cause}},
+		"with one that wraps its error": {past(fmt.Errorf("%w: %w", cause, context.DeadlineExceeded)), runtime.CodeDeadline, []error{context.DeadlineExceeded, cause}},
+		"nil":                           {nil, runtime.CodeInvalidRequest, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			data := testmodel.Llama(small(testmodel.Config{}))
@@ -254,8 +264,10 @@ func TestContexts(t *testing.T) {
 				"load": load, "prompt": prompt, "tokens": tokens, "messages": messages, "score": score, "tokenize": tokenize, "template": template,
 			} {
 				checkError(t, what, err, []runtime.Code{tc.code}, nil)
-				if tc.is != nil && !errors.Is(err, tc.is) {
-					t.Errorf("%s: %v is not %v", what, err, tc.is)
+				for _, is := range tc.is {
+					if !errors.Is(err, is) {
+						t.Errorf("%s: %v is not %v", what, err, is)
+					}
 				}
 			}
 		})

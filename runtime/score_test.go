@@ -1,6 +1,8 @@
 package runtime_test
 
 import (
+	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"sync"
@@ -86,6 +88,40 @@ func TestHostileScoreFrom(t *testing.T) {
 		_, err := m.Score(t.Context(), []int32{1, 2, 3}, runtime.ScoreOptions{From: from})
 		if runtime.CodeOf(err) != runtime.CodeInvalidRequest || !contains(err, "from is") {
 			t.Errorf("from %d: %v", from, err)
+		}
+	}
+}
+
+// TestScorePadding: a row of the embedding without a token has no logit. It can be
+// context but is nothing to score, and the request that wants that ends nobody
+// else's.
+func TestScorePadding(t *testing.T) {
+	m := tiny(t, testmodel.Config{Padding: 4})
+	padding := int32(m.Info().Vocabulary - 1)
+	other, err := m.Start(t.Context(), runtime.Request{Prompt: "hello", IgnoreEOS: true, MaxTokens: 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		tokens []int32
+		from   int
+		bad    int // which of them, 0 for none
+	}{
+		{[]int32{3, padding, 5}, 0, 1}, {[]int32{3, 4, padding - 3}, 1, 2}, {[]int32{3, 4, padding - 4}, 1, 0}, {[]int32{padding, 4, 5}, 0, 0},
+		{[]int32{3, padding, 5}, 1, 0}, {[]int32{3, padding}, 1, 0},
+	} {
+		got, err := m.Score(t.Context(), tc.tokens, runtime.ScoreOptions{From: tc.from, Top: 1000})
+		switch own := (*runtime.Error)(nil); {
+		case tc.bad == 0 && (err != nil || len(got.Top) != int(padding)-3):
+			t.Errorf("%v from %d: %v, %v", tc.tokens, tc.from, got, err)
+		case tc.bad == 0:
+		case !errors.As(err, &own) || own.Code != runtime.CodeInvalidRequest || own.Field != "tokens" || !contains(err, fmt.Sprintf("token %d is", tc.bad)):
+			t.Errorf("%v from %d: %v", tc.tokens, tc.from, err)
+		}
+	}
+	for _, err := range other.All() {
+		if err != nil {
+			t.Errorf("the other request: %v", err)
 		}
 	}
 }

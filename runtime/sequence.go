@@ -1,11 +1,13 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
@@ -51,10 +53,14 @@ type sequence struct {
 	score *scoreRun // set for Score: the prompt is evaluated and nothing generated
 }
 
-// scoreRun gathers what Score returns.
+// scoreRun gathers what Score returns, for the positions of a prompt from a first one
+// on.
 type scoreRun struct {
-	top    int
-	result Score
+	from, top int
+	result    Score
+
+	mu  sync.Mutex // held for err inside of a step
+	err error      // of some position
 }
 
 // cacheSalt joins what keeps the prefixes of requests apart. A tenant and a
@@ -156,15 +162,24 @@ func (s *sequence) addLogprobs(ev *Event, logits []float32) {
 	}
 }
 
-// add takes the logits after the prompt's token number at.
-func (r *scoreRun) add(prompt []int32, at int, logits []float32) error {
+// add takes the logits after the prompt's token number at. It is called inside of the
+// step, for several positions at once. A panic is an error of this score only.
+func (r *scoreRun) add(prompt []int32, at int, logits []float32) {
+	if err := guarded(CodeInternal, func() error { return r.evaluate(prompt, at, logits) }); err != nil {
+		r.mu.Lock()
+		r.err = cmp.Or(r.err, err)
+		r.mu.Unlock()
+	}
+}
+
+func (r *scoreRun) evaluate(prompt []int32, at int, logits []float32) error {
 	best, err := sampler.Argmax(logits)
 	if err != nil {
 		return NewError(CodeNumerics, err)
 	}
-	r.result.Argmax = append(r.result.Argmax, best)
+	r.result.Argmax[at-r.from] = best
 	if at+1 < len(prompt) {
-		r.result.Logprobs = append(r.result.Logprobs, float64(logits[prompt[at+1]])-sampler.LogSumExp(logits))
+		r.result.Logprobs[at-r.from] = float64(logits[prompt[at+1]]) - sampler.LogSumExp(logits)
 		return nil
 	}
 	for _, c := range sampler.TopK(nil, logits, r.top) {

@@ -47,6 +47,11 @@ type Stats struct {
 	Budget                  BudgetStats // what this model has reserved, by purpose
 	ProcessBudget           BudgetStats // what all models of the process have reserved
 
+	WeightsBytes    int64     // bytes of the model's files
+	WeightsMapped   int64     // of them those that are mapped: none while the model is unloaded, see [WithKeepAlive]
+	WeightsResident int64     // at most so many of them are in the process's memory; [ReadWeights] tells it exactly
+	WeightsUsed     time.Time // when a step used them last, or when the file was opened; zero for LoadBytes
+
 	ObserversDropped int64 // observers that panicked or were stuck; see [WithObserver]
 }
 

@@ -73,13 +73,13 @@ func NewStream(ctx context.Context, capacity int, notify func()) (*Stream, *Stre
 }
 
 // contextError is why ctx ended. A cause of the caller's own is told beside the
-// context's error, so that both match and a deadline stays one.
+// context's error, unless it wraps that, so that both match and a deadline stays one.
 func contextError(ctx context.Context) error {
-	err := ctx.Err()
-	if cause := context.Cause(ctx); !errors.Is(cause, err) {
-		err = fmt.Errorf("%w: %w", err, cause)
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if !errors.Is(cause, err) {
+		cause = fmt.Errorf("%w: %w", err, cause)
 	}
-	return NewError(CodeCanceled, err)
+	return NewError(CodeCanceled, cause)
 }
 
 // Recv waits for the next event. It returns io.EOF after the finish event, or

@@ -20,11 +20,11 @@ type chatTemplate struct {
 }
 
 // Bounds of a template: the largest in use have some 30 KB. While it is parsed
-// its tokens take far more than what is kept of it.
+// its tokens take far more than what is kept of it, which is part of it.
 const (
 	maxTemplateBytes    = 128 << 10
 	templateKeepFactor  = 32
-	templateParseFactor = 256
+	templateParseFactor = 256 + templateKeepFactor
 )
 
 // newChatTemplate parses the file's template. What is wrong with it is told to
@@ -38,13 +38,15 @@ func newChatTemplate(f *gguf.File, tok *tokenizer.Tokenizer, b *budget.Budget, l
 	defer parsing.Close()
 	src = src[:min(len(src), maxTemplateBytes+1)] // one that is too long is refused, and no more of it copied
 	size := int64(len(src))
-	err := errors.Join(lease.Reserve(budget.Metadata, size*templateKeepFactor), parsing.Reserve(budget.Metadata, size*templateParseFactor))
-	if err != nil {
-		return chatTemplate{err: NewError(CodeResourceExhausted, oneLineError{err})}
+	if err := parsing.Reserve(budget.Metadata, size*templateParseFactor); err != nil {
+		return chatTemplate{err: NewError(CodeResourceExhausted, err)}
 	}
 	t, err := jinja.Parse(strings.Clone(src), jinja.Limits{SourceBytes: maxTemplateBytes})
 	if err != nil {
 		return chatTemplate{err: &Error{Code: CodeUnsupported, Field: "messages", Err: oneLineError{err}}}
+	}
+	if err := lease.Reserve(budget.Metadata, size*templateKeepFactor); err != nil {
+		return chatTemplate{err: NewError(CodeResourceExhausted, err)}
 	}
 	return chatTemplate{template: t, bos: tok.Text(tok.BOS()), eos: tok.Text(tok.EOS())}
 }
@@ -89,10 +91,13 @@ func (m *Model) ApplyTemplate(ctx context.Context, messages []Message, generatio
 		})
 		return err
 	})
-	if err != nil {
-		return "", templateError(err)
+	switch {
+	case err == nil:
+		return text, nil
+	case errors.Is(err, ctx.Err()):
+		return "", contextError(ctx)
 	}
-	return text, nil
+	return "", templateError(err)
 }
 
 // templateError tells the model's faults from the request's.
@@ -101,8 +106,8 @@ func templateError(err error) error {
 	if errors.Is(err, jinja.ErrSyntax) || errors.Is(err, jinja.ErrUnsupported) {
 		code = CodeUnsupported
 	}
-	if ended := NewError(code, err); CodeOf(ended) != code {
-		return ended // the context's
+	if own := (*Error)(nil); errors.As(err, &own) {
+		return err // of a panic
 	}
 	return &Error{Code: code, Field: "messages", Err: oneLineError{err}}
 }

@@ -50,6 +50,8 @@ func (v *vocabulary) encode(ctx context.Context, text string, opt TokenizeOption
 		err = tokenizer.ErrTooLong
 	}
 	switch {
+	case err != nil && errors.Is(err, ctx.Err()):
+		return nil, contextError(ctx)
 	case errors.Is(err, tokenizer.ErrTooLong):
 		return nil, &Error{Code: CodeContextLength, Err: &ContextLengthError{Prompt: limit + 1, Limit: limit + 1, AtLeast: true}}
 	case errors.Is(err, budget.ErrExceeded):

@@ -9,10 +9,12 @@ import (
 
 // StoreKV writes the keys and values `[tokens, heads, headDim]` of a batch to
 // their pages of the cache. Where rope isn't nil, it rotates the keys before that,
-// and the queries `[tokens, query heads, headDim]`, in place.
+// and the queries `[tokens, query heads, headDim]`, in place. An element of a key that
+// would be infinite there becomes NaN: its score could be minus infinity, whose
+// weight is 0, and nobody would see that the key was lost.
 func (c *Compute) StoreKV(kv *KV, layer int, queries, keys, values []float32, rope *RopeTable, b *Batch) {
-	check(len(keys) == len(values) && len(keys) == b.Len()*kv.Heads*kv.HeadDim && kv.HeadDim == c.limits.HeadDim, "StoreKV")
-	check(rope == nil || rope.dims <= kv.HeadDim && len(queries)%(b.Len()*kv.HeadDim) == 0, "StoreKV")
+	check(b.Len() > 0 && len(keys) == len(values) && len(keys) == b.Len()*kv.Heads*kv.HeadDim && kv.HeadDim == c.limits.HeadDim, "StoreKV")
+	check(rope == nil || rope.dims <= kv.HeadDim && len(queries) > 0 && len(queries)%(b.Len()*kv.HeadDim) == 0, "StoreKV")
 	group, groups, at := kv.place(layer)
 	c.store = storeTask{c: c, kv: kv, group: group, groups: groups, layer: at, queries: queries, keys: keys, values: values, rope: rope, b: b}
 	c.step.Do(&c.store, b.Len(), tokenGrain)
@@ -50,20 +52,20 @@ func (t *storeTask) Do(worker, lo, hi int) {
 				t.c.set.StoreValueQ8(kv.Q8[v:v+kv.block()], at, value, w.quantised)
 			case kv.F16 != nil:
 				t.c.set.ToF16(w.half, key)
-				scatter(kv.F16[k+at:], w.half, PageTokens)
+				for e, x := range w.half {
+					kv.F16[k+at+e*PageTokens] = kernel.NoInfinity(x)
+				}
 				t.c.set.ToF16(kv.F16[v+at*dim:][:dim], value)
 			default:
-				scatter(kv.F32[k+at:], key, PageTokens)
+				for e, x := range key {
+					if x-x != 0 {
+						x = float32(math.NaN())
+					}
+					kv.F32[k+at+e*PageTokens] = x
+				}
 				copy(kv.F32[v+at*dim:][:dim], value)
 			}
 		}
-	}
-}
-
-// scatter sets every step'th element of dst.
-func scatter[T float32 | uint16](dst, src []T, step int) {
-	for i, v := range src {
-		dst[i*step] = v
 	}
 }
 
@@ -94,7 +96,7 @@ type AttentionOptions struct {
 // Dao et al. 2022 (tiles), https://arxiv.org/abs/2205.14135; Beltagy et al. 2020
 // (windows), https://arxiv.org/abs/2004.05150.
 func (c *Compute) Attention(out, q []float32, o AttentionOptions, kv *KV, layer int, b *Batch) {
-	check(len(out) == len(q) && len(q) == b.Len()*o.Heads*kv.HeadDim && o.Heads%kv.Heads == 0 && o.Window >= 0 && kv.HeadDim == c.limits.HeadDim, "Attention")
+	check(len(q) > 0 && len(out) == len(q) && len(q) == b.Len()*o.Heads*kv.HeadDim && o.Heads%kv.Heads == 0 && o.Window >= 0 && kv.HeadDim == c.limits.HeadDim, "Attention")
 	if o.Scale == 0 {
 		o.Scale = float32(1 / math.Sqrt(float64(kv.HeadDim)))
 	}

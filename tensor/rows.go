@@ -33,7 +33,8 @@ func (c *Compute) Add(x, y []float32, cols int) {
 	c.eachRow()
 }
 
-// SoftCap sets x `[tokens, cols]` to limit · tanh(x / limit), limit above zero.
+// SoftCap sets x `[tokens, cols]` to limit · tanh(x / limit), limit above zero. The
+// results lie in [-limit, limit], but NaN for what isn't finite.
 //
 // Source: Gemma Team 2024, https://arxiv.org/abs/2408.00118.
 func (c *Compute) SoftCap(x []float32, cols int, limit float32) {

@@ -341,6 +341,30 @@ func TestAttentionNaNReachesTheOutput(t *testing.T) {
 	}
 }
 
+// TestAttentionLargeKeyReachesTheOutput: a key that is too large for its page's format
+// makes NaN of what looks at it. As an infinity its score could be minus infinity, and the
+// others' sum would look like a result.
+func TestAttentionLargeKeyReachesTheOutput(t *testing.T) {
+	inf := float32(math.Inf(1))
+	for pages, values := range map[DType][]float32{F32: {inf, -inf}, F16: {1e6, -1e6, inf, -inf}, Q8_0: {1e8, -1e8, inf, -inf}} {
+		for _, v := range values {
+			a := newAttentionCase(rand.New(rand.NewPCG(9, 10)), pages)
+			dim := a.kv.HeadDim
+			a.k[0][3] = v // of the first key head, which half of the heads look at
+			c, step := compute(t, 1, ActivationsInt8)
+			out := a.run(c, step, true)
+			for token, s := range a.batch.Seqs {
+				for head := range a.heads {
+					got := out[(token*a.heads+head)*dim]
+					if want := s == 0 && head < a.heads/2; math.IsNaN(float64(got)) != want {
+						t.Fatalf("%v: head %d of token %d of sequence %d is %g beside a key %g", pages, head, token, s, got, v)
+					}
+				}
+			}
+		}
+	}
+}
+
 // TestAttentionSeesItsWindow puts what no token may see before the windows.
 func TestAttentionSeesItsWindow(t *testing.T) {
 	for _, pages := range []DType{F32, F16, Q8_0} {
@@ -401,6 +425,32 @@ func TestAttentionInGroups(t *testing.T) {
 		if !slices.Equal(got, want[first*rows:]) {
 			t.Errorf("%v: other bits without what is before the windows", pages)
 		}
+	}
+}
+
+// TestAttentionRefuses: batches without tokens, and attention without queries, have
+// no shape to go by.
+func TestAttentionRefuses(t *testing.T) {
+	c, _ := compute(t, 1, ActivationsInt8)
+	kv := &KV{Layers: 1, Heads: 1, HeadDim: testHeadDim, F32: make([]float32, 2*testHeadDim*PageTokens)}
+	rope := NewRope(RopeConfig{Dims: testHeadDim, Base: 10000}, 1)
+	none, one := &Batch{}, &Batch{Tokens: []int32{1}, Positions: []int32{0}, Seqs: []int32{0}, Tables: []PageTable{{0}}}
+	x := make([]float32, testHeadDim)
+	for name, run := range map[string]func(){
+		"StoreKV":   func() { c.StoreKV(kv, 0, nil, nil, nil, nil, none) },
+		"rotation":  func() { c.StoreKV(kv, 0, nil, nil, nil, rope, none) },
+		"queries":   func() { c.StoreKV(kv, 0, nil, x, x, rope, one) },
+		"Attention": func() { c.Attention(nil, nil, AttentionOptions{Heads: 1}, kv, 0, none) },
+		"heads":     func() { c.Attention(nil, nil, AttentionOptions{}, kv, 0, one) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				if msg, _ := recover().(string); !strings.HasPrefix(msg, "tensor: ") {
+					t.Errorf("got %q, want a panic of this package", msg)
+				}
+			}()
+			run()
+		})
 	}
 }
 

@@ -50,26 +50,23 @@ type work struct {
 	layerOps float64 // multiplications and additions of the layers
 	headOps  float64 // and of the output head
 	mapped   *pool.Handle
-	sample   []byte // what a plain read reads: as much of the mapped file, up to a bound
+	sample   []byte // what a plain read reads: as much of the largest mapped file, up to a bound
 }
 
 // maxSample is larger than the caches of all but a few machines.
 const maxSample = 256 << 20
 
-// workOf adds up the matrices of a file. The embedding is read row by row and
+// workOf adds up the matrices of a model. The embedding is read row by row and
 // counts only where it is the output head too.
 func workOf(path string) (w *work, err error) {
-	h, err := pool.Open(path)
+	files, err := mapModel(path)
 	if err != nil {
 		return nil, err
 	}
-	w = &work{mapped: h}
-	err = pool.Guard(func() error {
-		f, err := gguf.Parse(h.Bytes(), budget.Process().Lease())
-		if err != nil {
-			return err
-		}
-		defer f.Close()
+	w = &work{mapped: files}
+	lease := budget.Process().Lease()
+	defer lease.Close()
+	err = readModel(files, lease, func(f *gguf.File) error {
 		_, untied := f.Lookup("output.weight")
 		for t := range f.Tensors() {
 			dims := t.Dims()
@@ -87,10 +84,14 @@ func workOf(path string) (w *work, err error) {
 		return nil
 	})
 	if err != nil {
-		return nil, errors.Join(err, h.Close())
+		return nil, errors.Join(err, files.Close())
 	}
-	b := h.Bytes()
-	w.sample = b[len(b)-int(min(w.bytes, maxSample)):]
+	for _, b := range files.Parts() {
+		if len(b) > len(w.sample) {
+			w.sample = b
+		}
+	}
+	w.sample = w.sample[max(0, len(w.sample)-int(min(w.bytes, maxSample))):]
 	return w, nil
 }
 

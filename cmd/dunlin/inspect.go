@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,13 +13,12 @@ import (
 	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/models/gguf"
 	"github.com/dunlin-go/dunlin/models/hub"
-	"github.com/dunlin-go/dunlin/models/pool"
 )
 
 // inspectCmd shows what a model file says of itself, or what processes have in
 // memory.
 type inspectCmd struct {
-	Of     []string `arg:"" name:"model|pid" help:"Path of a GGUF file, or a name of the catalogue; with --memory, ids of processes."`
+	Of     []string `arg:"" name:"model|pid" help:"Path of a GGUF file, or of any part of a model in several, or a name of the catalogue; with --memory, ids of processes."`
 	Memory bool     `help:"Show how much memory processes have, and of which models (Linux). A model is a mapped file that ends in .gguf, or of which 16 MiB or more are mapped and that isn't a program or library."`
 	Full   bool     `help:"Give long arrays and texts of the metadata in full."`
 	JSON   bool     `help:"Print one JSON object."`
@@ -30,18 +30,28 @@ type inspectResult struct {
 	FileBytes  int64          `json:"file_bytes"`
 	Alignment  uint64         `json:"alignment"`
 	DataOffset uint64         `json:"data_offset"`
+	Parts      []partRow      `json:"parts,omitempty"` // of a model in several files; what is above is of all, or of the first
 	Metadata   map[string]any `json:"metadata"`
 	Tensors    []tensorRow    `json:"tensors"`
 
 	keys []string // of Metadata in the file's order
 }
 
+type partRow struct {
+	File       string `json:"file"`
+	Bytes      uint64 `json:"bytes"`
+	Tensors    int    `json:"tensors"`
+	Alignment  uint64 `json:"alignment"`
+	DataOffset uint64 `json:"data_offset"`
+}
+
 type tensorRow struct {
 	Name string `json:"name"`
+	Part int    `json:"part,omitempty"` // from 1, of a model in several files
 	Type string `json:"type"`
 	// Shape is in GGUF's order: the length of a row first.
 	Shape  []uint64 `json:"shape"`
-	Offset uint64   `json:"offset"` // from the start of the file
+	Offset uint64   `json:"offset"` // from the start of its file
 	Bytes  uint64   `json:"bytes"`
 
 	elements uint64
@@ -77,20 +87,16 @@ func (c *inspectCmd) Run(ctx context.Context, std *stdio) error {
 // inspect reads a file without loading it as a model, so it takes files that
 // no architecture here can run.
 func inspect(path string, full bool, lease *budget.Lease) (res *inspectResult, err error) {
-	h, err := pool.Open(path)
+	files, err := mapModel(path)
 	if err != nil {
 		return nil, err
 	}
-	defer closeInto(&err, h)
-	err = pool.Guard(func() error {
-		f, err := gguf.Parse(h.Bytes(), lease)
-		if err != nil {
-			return err
-		}
+	defer closeInto(&err, files)
+	err = readModel(files, lease, func(f *gguf.File) error {
 		if err := lease.Reserve(budget.Metadata, inspectBytes(f, full)); err != nil {
 			return err
 		}
-		res = newInspectResult(f, int64(len(h.Bytes())), full)
+		res = newInspectResult(f, path, full)
 		return nil
 	})
 	return res, err
@@ -102,16 +108,25 @@ func inspect(path string, full bool, lease *budget.Lease) (res *inspectResult, e
 func inspectBytes(f *gguf.File, full bool) int64 {
 	const rowBytes, fullFactor = 2048, 64
 	n := rowBytes * int64(f.Len()+f.TensorCount())
-	if full {
-		n += fullFactor * int64(f.DataOffset())
+	for _, p := range f.Parts() {
+		if full {
+			n += fullFactor * int64(p.DataOffset)
+		}
 	}
 	return n
 }
 
-func newInspectResult(f *gguf.File, size int64, full bool) *inspectResult {
+func newInspectResult(f *gguf.File, path string, full bool) *inspectResult {
 	r := &inspectResult{
-		Format: "gguf", Version: f.Version(), FileBytes: size, Alignment: f.Alignment(), DataOffset: f.DataOffset(),
+		Format: "gguf", Version: f.Version(), Alignment: f.Alignment(), DataOffset: f.DataOffset(),
 		Metadata: make(map[string]any, f.Len()), Tensors: make([]tensorRow, 0, f.TensorCount()),
+	}
+	parts, whole := f.Parts(), gguf.TrimPart(filepath.Base(path))
+	for i, p := range parts {
+		r.FileBytes += int64(p.Bytes)
+		if len(parts) > 1 {
+			r.Parts = append(r.Parts, partRow{gguf.PartPath(whole, i+1, len(parts)), p.Bytes, p.Tensors, p.Alignment, p.DataOffset})
+		}
 	}
 	for key := range f.Keys() {
 		v, _ := f.Any(key)
@@ -119,7 +134,11 @@ func newInspectResult(f *gguf.File, size int64, full bool) *inspectResult {
 		r.keys = append(r.keys, key)
 	}
 	for t := range f.Tensors() {
-		r.Tensors = append(r.Tensors, tensorRow{t.Name, t.Type.String(), slices.Clone(t.Dims()), t.Offset, t.Bytes, t.Elements()})
+		row := tensorRow{Name: t.Name, Type: t.Type.String(), Shape: slices.Clone(t.Dims()), Offset: t.Offset, Bytes: t.Bytes, elements: t.Elements()}
+		if len(parts) > 1 {
+			row.Part = t.Part + 1
+		}
+		r.Tensors = append(r.Tensors, row)
 	}
 	return r
 }
@@ -127,8 +146,17 @@ func newInspectResult(f *gguf.File, size int64, full bool) *inspectResult {
 func (r *inspectResult) print(std *stdio, full bool) error {
 	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "format\tGGUF version %d\n", r.Version)
-	fmt.Fprintf(w, "file\t%s\n", bytesText(uint64(r.FileBytes)))
-	fmt.Fprintf(w, "tensor data\tfrom byte %d, aligned to %d\n\n", r.DataOffset, r.Alignment)
+	if len(r.Parts) == 0 {
+		fmt.Fprintf(w, "file\t%s\n", bytesText(uint64(r.FileBytes)))
+		fmt.Fprintf(w, "tensor data\tfrom byte %d, aligned to %d\n\n", r.DataOffset, r.Alignment)
+	} else {
+		fmt.Fprintf(w, "%d files\t%s\n\n", len(r.Parts), bytesText(uint64(r.FileBytes)))
+		fmt.Fprintln(w, "part\tfile\tbytes\ttensors\tdata from\taligned to")
+		for i, p := range r.Parts {
+			fmt.Fprintf(w, "%d\t%s\t%d\t%d\t%d\t%d\n", i+1, printable(p.File), p.Bytes, p.Tensors, p.DataOffset, p.Alignment)
+		}
+		fmt.Fprintln(w)
+	}
 	for _, key := range r.keys {
 		fmt.Fprintf(w, "%s\t%s\n", printable(key), metadataText(r.Metadata[key], full))
 	}
@@ -137,14 +165,22 @@ func (r *inspectResult) print(std *stdio, full bool) error {
 	}
 	fmt.Fprintln(std.out)
 	w = tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "tensor\ttype\tshape\toffset\tbytes")
+	fmt.Fprintln(w, "tensor\ttype\tshape\toffset\tbytes"+r.partColumn("part"))
 	for _, t := range r.Tensors {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\n", printable(t.Name), t.Type, shapeText(t.Shape), t.Offset, t.Bytes)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d%s\n", printable(t.Name), t.Type, shapeText(t.Shape), t.Offset, t.Bytes, r.partColumn(strconv.Itoa(t.Part)))
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	return r.printSums(std)
+}
+
+// partColumn is a last column that only a model in several files has.
+func (r *inspectResult) partColumn(text string) string {
+	if len(r.Parts) == 0 {
+		return ""
+	}
+	return "\t" + text
 }
 
 // printSums tells how much each type takes.

@@ -26,11 +26,12 @@ type memoryUsage struct {
 	Shared       int64 `json:"shared_bytes"`
 	PrivateClean int64 `json:"private_clean_bytes"`
 	PrivateDirty int64 `json:"private_dirty_bytes"`
+	Anonymous    int64 `json:"anonymous_bytes"` // no file's: of the models' mappings, what was copied
 	Swap         int64 `json:"swap_bytes"`
 }
 
 func newMemoryUsage(u procmem.Usage) *memoryUsage {
-	return &memoryUsage{u.Rss, u.Pss, u.Shared(), u.PrivateClean, u.PrivateDirty, u.Swap}
+	return &memoryUsage{u.Rss, u.Pss, u.Shared(), u.PrivateClean, u.PrivateDirty, u.Anonymous, u.Swap}
 }
 
 // memoryRow is a process; one that can't be read has an error instead of figures.
@@ -52,6 +53,7 @@ type modelRow struct {
 	HugeBytes   int64  `json:"huge_bytes"`     // of that, in huge pages
 	Pss         int64  `json:"pss_bytes"`
 	Private     int64  `json:"private_bytes"`
+	Anonymous   int64  `json:"anonymous_bytes"`
 }
 
 type memoryResult struct {
@@ -62,6 +64,7 @@ type memoryResult struct {
 		Pss          int64 `json:"pss_bytes"`
 		PrivateClean int64 `json:"private_clean_bytes"`
 		PrivateDirty int64 `json:"private_dirty_bytes"`
+		Anonymous    int64 `json:"anonymous_bytes"`
 		ModelsPss    int64 `json:"models_pss_bytes"`
 	} `json:"total"`
 
@@ -137,6 +140,7 @@ func (r *memoryResult) add(pid int) error {
 	r.Total.Pss += all.Pss
 	r.Total.PrivateClean += all.PrivateClean
 	r.Total.PrivateDirty += all.PrivateDirty
+	r.Total.Anonymous += all.Anonymous
 	r.Total.ModelsPss += models.Pss
 	return nil
 }
@@ -145,8 +149,10 @@ func processError(pid int, err error) error {
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		return err
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ESRCH):
+	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("process %d isn't there: %w", pid, err)
+	case errors.Is(err, syscall.ESRCH):
+		return fmt.Errorf("process %d has no memory: it has ended, or is the kernel's: %w", pid, err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("process %d isn't yours to look into: %w", pid, err)
 	}
@@ -167,6 +173,7 @@ func (r *memoryResult) addModel(f mappedFile) {
 	m.HugeBytes = max(m.HugeBytes, f.huge)
 	m.Pss += f.usage.Pss
 	m.Private += f.usage.Private()
+	m.Anonymous += f.usage.Anonymous
 }
 
 // mappedFile is all that a process has mapped of a file.
@@ -217,31 +224,32 @@ func (r *memoryResult) print(std *stdio) error {
 		return nil // the errors are printed by the caller
 	}
 	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "pid\tcommand\trss\tpss\tshared\tprivate clean\tprivate dirty\tmodels: rss\tpss\tprivate dirty")
+	fmt.Fprintln(w, "pid\tcommand\trss\tpss\tshared\tprivate clean\tprivate dirty\tanonymous\tmodels: rss\tpss\tanonymous")
 	for _, p := range r.Processes {
 		if p.Error != "" {
 			fmt.Fprintf(w, "%d\tnot readable\n", p.PID)
 			continue
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.PID, printable(p.Command),
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.PID, printable(p.Command),
 			humanBytes(p.All.Rss), humanBytes(p.All.Pss), humanBytes(p.All.Shared), humanBytes(p.All.PrivateClean),
-			humanBytes(p.All.PrivateDirty), humanBytes(p.Models.Rss), humanBytes(p.Models.Pss), humanBytes(p.Models.PrivateDirty))
+			humanBytes(p.All.PrivateDirty), humanBytes(p.All.Anonymous), humanBytes(p.Models.Rss), humanBytes(p.Models.Pss), humanBytes(p.Models.Anonymous))
 	}
 	t := &r.Total
-	fmt.Fprintf(w, "all\t\t\t%s\t\t%s\t%s\t\t%s\n", humanBytes(t.Pss), humanBytes(t.PrivateClean), humanBytes(t.PrivateDirty), humanBytes(t.ModelsPss))
+	fmt.Fprintf(w, "all\t\t\t%s\t\t%s\t%s\t%s\t\t%s\n", humanBytes(t.Pss), humanBytes(t.PrivateClean), humanBytes(t.PrivateDirty),
+		humanBytes(t.Anonymous), humanBytes(t.ModelsPss))
 	if err := w.Flush(); err != nil || len(r.Models) == 0 {
 		return err
 	}
 	fmt.Fprintln(std.out)
 	w = tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "model\tmapped\tprocesses\tresident\tin huge pages\tpss\tprivate")
+	fmt.Fprintln(w, "model\tmapped\tprocesses\tresident\tin huge pages\tpss\tprivate\tanonymous")
 	for _, m := range r.Models {
 		name := printable(m.Path)
 		if m.Deleted {
 			name += " (deleted)"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", name, humanBytes(m.MappedBytes), m.Processes,
-			humanBytes(m.Resident), humanBytes(m.HugeBytes), humanBytes(m.Pss), humanBytes(m.Private))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", name, humanBytes(m.MappedBytes), m.Processes,
+			humanBytes(m.Resident), humanBytes(m.HugeBytes), humanBytes(m.Pss), humanBytes(m.Private), humanBytes(m.Anonymous))
 	}
 	return w.Flush()
 }

@@ -3,12 +3,15 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/tidwall/gjson"
@@ -16,10 +19,22 @@ import (
 	"github.com/dunlin-go/dunlin/internal/procmem"
 )
 
-// serving starts a process that has the models mapped.
-func serving(t *testing.T, models ...string) *exec.Cmd {
+// inspectMemory runs dunlin inspect --memory and demands its exit code.
+func inspectMemory(t *testing.T, code int, args ...string) (stdout, stderr string) {
 	t.Helper()
-	cmd := process(t, append([]string{"serve", "--addr", "127.0.0.1:0", "--grace", "100ms"}, models...)...)
+	var out, errs bytes.Buffer
+	if got := dunlin(append([]string{"inspect", "--memory"}, args...), &stdio{strings.NewReader(""), &out, &errs}); got != code {
+		t.Fatalf("exit code %d, want %d; stderr: %s", got, code, &errs)
+	}
+	return out.String(), errs.String()
+}
+
+func pidOf(c *exec.Cmd) string { return strconv.Itoa(c.Process.Pid) }
+
+// serving starts a process that has the models mapped.
+func serving(t *testing.T, models ...string) (cmd *exec.Cmd, url string) {
+	t.Helper()
+	cmd = process(t, append([]string{"serve", "--addr", "127.0.0.1:0", "--grace", "100ms"}, models...)...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.StdoutPipe()
@@ -30,13 +45,16 @@ func serving(t *testing.T, models ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGCONT) // where a test has stopped it
 		_ = cmd.Process.Signal(os.Interrupt)
 		waitExit(t, cmd)
 	})
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.HasPrefix(line, "serving ") {
+	line, err := bufio.NewReader(out).ReadString('\n')
+	what, url, _ := strings.Cut(strings.TrimSpace(line), " on ")
+	if err != nil || !strings.HasPrefix(what, "serving ") {
 		t.Fatalf("the server said %q (%v), %s", line, err, &errs)
 	}
-	return cmd
+	return cmd, url
 }
 
 func TestInspectMemory(t *testing.T) {
@@ -47,25 +65,17 @@ func TestInspectMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	a, b := serving(t, both), serving(t, both, one)
+	a, _ := serving(t, both)
+	b, _ := serving(t, both, one)
 	ended := exec.CommandContext(t.Context(), "true")
 	if err := ended.Run(); err != nil {
 		t.Fatal(err)
 	}
-	pid := func(c *exec.Cmd) string { return strconv.Itoa(c.Process.Pid) }
-	inspect := func(code int, args ...string) (stdout, stderr string) {
-		t.Helper()
-		var out, errs bytes.Buffer
-		if got := dunlin(append([]string{"inspect", "--memory"}, args...), &stdio{strings.NewReader(""), &out, &errs}); got != code {
-			t.Fatalf("exit code %d, want %d; stderr: %s", got, code, &errs)
-		}
-		return out.String(), errs.String()
-	}
 
 	// Processes that have ended don't keep the others from being shown, and one
 	// that is named twice counts once.
-	out, errs := inspect(1, "--json", pid(a), pid(ended), pid(b), pid(a))
-	if want := "dunlin: process " + pid(ended) + " isn't there"; !strings.HasPrefix(errs, want) || strings.Count(errs, "\n") != 1 {
+	out, errs := inspectMemory(t, 1, "--json", pidOf(a), pidOf(ended), pidOf(b), pidOf(a))
+	if want := "dunlin: process " + pidOf(ended) + " isn't there"; !strings.HasPrefix(errs, want) || strings.Count(errs, "\n") != 1 {
 		t.Errorf("stderr is %q", errs)
 	}
 	res := gjson.Parse(out)
@@ -114,19 +124,79 @@ func TestInspectMemory(t *testing.T) {
 		if private := m.Get("private_bytes").Int(); m.Get("resident_bytes").Int() == 0 || i == 0 && private != 0 || i == 1 && private == 0 {
 			t.Errorf("%s", m)
 		}
+		// That the file has just been written and isn't on the disk makes no copy of it.
+		if copied := m.Get("anonymous_bytes"); !copied.Exists() || copied.Int() != 0 {
+			t.Errorf("%s", m)
+		}
 	}
 
-	out, errs = inspect(0, pid(a), pid(b))
+	out, errs = inspectMemory(t, 0, pidOf(a), pidOf(b))
 	for _, want := range []string{
-		`(?m)^pid +command +rss +pss `, `(?m)^` + pid(a) + ` +\S+ .*B$`, `(?m)^all +[\d.]+ MB`,
+		`(?m)^pid +command +rss +pss `, `(?m)^` + pidOf(a) + ` +\S+ .*B$`, `(?m)^all +[\d.]+ MB`,
 		`(?m)^model +mapped +processes`, `(?m)^` + regexp.QuoteMeta(both) + ` +[\d.]+ kB +2 `, `(?m)^` + regexp.QuoteMeta(one) + ` +[\d.]+ kB +1 `,
 	} {
 		if errs != "" || !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("nothing is %q:\n%s%s", want, out, errs)
 		}
 	}
-	if out, errs = inspect(1, pid(ended)); out != "" || !strings.Contains(errs, pid(ended)) {
+	if out, errs = inspectMemory(t, 1, pidOf(ended)); out != "" || !strings.Contains(errs, pidOf(ended)) {
 		t.Errorf("stdout %q, stderr %q", out, errs)
+	}
+}
+
+// A file that was replaced is another model than the one that has its name now.
+func TestInspectMemoryOfReplacedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "of\ntwo lines.gguf")
+	var pids []string
+	for seed := range uint64(2) {
+		if err := os.WriteFile(path+".new", tinyModel(seed+1), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+		cmd, _ := serving(t, path)
+		pids = append(pids, pidOf(cmd))
+	}
+	out, _ := inspectMemory(t, 0, append(pids, "--json")...)
+	models := gjson.Get(out, "models")
+	for i, deleted := range []bool{true, false} {
+		m := models.Array()[i]
+		if m.Get("path").String() != path || m.Get("deleted").Bool() != deleted || m.Get("processes").Int() != 1 {
+			t.Errorf("model %d is %s", i, m)
+		}
+	}
+	if n := models.Get("#").Int(); n != 2 {
+		t.Errorf("%d models: %s", n, models)
+	}
+	out, _ = inspectMemory(t, 0, pids...)
+	name := regexp.QuoteMeta(strings.ReplaceAll(path, "\n", `\n`))
+	for _, want := range []string{"(?m)^" + name + " \\(deleted\\) .*B$", "(?m)^" + name + " +[\\d.]+ kB .*B$"} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("nothing is %q:\n%s", want, out)
+		}
+	}
+}
+
+func TestProcessError(t *testing.T) {
+	for err, want := range map[error]string{
+		fs.ErrNotExist:    "process 7 isn't there: ",
+		syscall.ESRCH:     "process 7 has no memory: it has ended, or is the kernel's: ",
+		fs.ErrPermission:  "process 7 isn't yours to look into: ",
+		procmem.ErrFormat: "process 7: ",
+	} {
+		if got := processError(7, err); !errors.Is(got, err) || got.Error() != want+err.Error() {
+			t.Errorf("%v gave %q", err, got)
+		}
+	}
+}
+
+// A model that has just been fetched isn't on the disk yet, and still costs
+// nobody twice.
+func TestMemoryFigures(t *testing.T) {
+	got := memoryFigures(procmem.Usage{Rss: 130e6, PrivateDirty: 118e6, SharedClean: 12e6, Anonymous: 20e6})
+	if want := " | memory: 20.0 MB private, 110.0 MB shared"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

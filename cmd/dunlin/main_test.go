@@ -16,6 +16,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/dunlin-go/dunlin/internal/testmodel"
+	"github.com/dunlin-go/dunlin/models/gguf"
 	"github.com/dunlin-go/dunlin/tensor"
 )
 
@@ -51,6 +52,7 @@ func tinyModel(seed uint64) []byte {
 //	tiny FILE          write a model that knows nothing
 //	tiny -vocab FILE   write a file that holds only its vocabulary
 //	tiny -base FILE    write one without a chat template
+//	tiny -parts FILE   write the model in three files
 //	json PATH REGEXP   demand that stdout is one JSON value in which the gjson
 //	                   path has a value that the whole regexp matches
 //	complains REGEXP   demand that stdout is empty and stderr one matching line
@@ -74,6 +76,12 @@ func TestScripts(t *testing.T) {
 			"tiny": func(ts *testscript.TestScript, _ bool, args []string) {
 				data := tinyModel(1)
 				switch args[0] {
+				case "-parts":
+					parts := testmodel.Parts(data, 3)
+					for i, part := range parts {
+						ts.Check(os.WriteFile(ts.MkAbs(gguf.PartPath(args[1], i+1, len(parts))), part, 0o644))
+					}
+					return
 				case "-base":
 					data = testmodel.Llama(testmodel.Config{Template: "-"})
 				case "-vocab":

@@ -201,10 +201,14 @@ func newRunResult(res *runtime.Result, load time.Duration) runResult {
 func figures(r *runResult) string {
 	s := fmt.Sprintf("prompt: %d tokens, %.1f tokens/s | decode: %d tokens, %.1f tokens/s | first token: %.0f ms",
 		r.Usage.PromptTokens, r.Timing.PrefillTokensPerSecond, r.Usage.CompletionTokens, r.Timing.DecodeTokensPerSecond, r.Timing.TTFTMS)
-	// A file's page counts as shared also while no other process happens to map
-	// it: it costs nobody twice.
 	if m, err := procmem.Rollup(0); err == nil {
-		s += fmt.Sprintf(" | memory: %s private, %s shared", humanBytes(m.PrivateDirty), humanBytes(m.Rss-m.PrivateDirty))
+		s += memoryFigures(m)
 	}
 	return s
+}
+
+// memoryFigures counts a file's page as shared also while no other process
+// happens to map it, or while it isn't on the disk yet: it costs nobody twice.
+func memoryFigures(m procmem.Usage) string {
+	return fmt.Sprintf(" | memory: %s private, %s shared", humanBytes(m.Anonymous), humanBytes(m.Rss-m.Anonymous))
 }

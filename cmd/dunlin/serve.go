@@ -32,6 +32,7 @@ type serveCmd struct {
 	Queue    int           `placeholder:"N" help:"Requests that may wait for a model (default: 1024)."`
 	Grace    time.Duration `default:"10s" placeholder:"D" help:"How long running requests may go on when the server is told to stop (default: ${default})."`
 	schedulingFlags
+	residencyFlags
 	engineFlags
 }
 
@@ -91,7 +92,12 @@ func (c *serveCmd) loadAll(ctx context.Context) (gens []runtime.Generator, all c
 			_ = all.Close() // the reason for giving up says more
 		}
 	}()
-	opts := append(c.ofModel(), places(c.Parallel, c.Queue)...)
+	opts, err := c.apply()
+	if err != nil {
+		return nil, nil, err
+	}
+	opts = append(opts, c.ofModel()...)
+	opts = append(opts, places(c.Parallel, c.Queue)...)
 	seen := map[string]string{}
 	for _, model := range c.Models {
 		m, err := c.load(ctx, model, opts...)

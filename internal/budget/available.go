@@ -24,11 +24,7 @@ func Available() int64 {
 	if n := debug.SetMemoryLimit(-1); n > 0 {
 		limit = n
 	}
-	machine := machineMemory()
-	if machine == 0 {
-		machine = unknownMemory
-	}
-	return min(limit, machine, cgroupLimit("/sys/fs/cgroup", "/proc/self/cgroup"))
+	return min(limit, Physical())
 }
 
 // cgroupLimit is the smallest memory limit of the process's cgroup and those

@@ -92,6 +92,9 @@ func TestPagesFor(t *testing.T) {
 	if one := (Shape{Layers: 3, Heads: 3, HeadDim: 64, Type: tensor.F16}); one.PagesFor(33) != 2 || one.groups().capacity(7) != 7*PageTokens || one.PagesAhead(256) != 0 {
 		t.Error("one group has other numbers than blocks")
 	}
+	if n := hybrid(2, 3, 64).PagesAhead(250); n != 3*8 {
+		t.Errorf("a step of 250 tokens takes %d windowed pages", n)
+	}
 }
 
 // TestWindowedPagesAreGivenBack: a long sequence holds no more than its window
@@ -111,6 +114,11 @@ func TestWindowedPagesAreGivenBack(t *testing.T) {
 	q, cached := b.start("", p.tokens[:5000])
 	if cached != 5000 || q.Pages() != Blocks(5000)+5*17 { // 16 and the copy
 		t.Errorf("%d tokens are cached, on %d pages", cached, q.Pages())
+	}
+	b.check()
+	// What the copy's tokens put behind the window goes at once.
+	if r, cached := b.start("", p.tokens[:5023]); cached != 5023 || r.Pages() != Blocks(5023)+5*16 {
+		t.Errorf("%d tokens are cached, on %d pages", cached, r.Pages())
 	}
 	b.check()
 }
@@ -147,5 +155,46 @@ func TestPrefixNeedsItsWindow(t *testing.T) {
 	b.check()
 	if got, _ := b.c.Lookup("", run(3*PageTokens, 7)); got != 3 || !slices.Equal([]int32{r.full(0), r.full(1), r.full(2)}, []int32{p.full(0), p.full(1), p.full(2)}) {
 		t.Errorf("%d blocks, on the pages %v and %v", got, r.Table, p.Table)
+	}
+}
+
+// TestPrefixWithAGap: a windowed page that is gone between others counts for no window
+// that it lies in.
+func TestPrefixWithAGap(t *testing.T) {
+	b := newBoardOf(t, hybrid(1, 1, 2*PageTokens), 17)
+	defer b.c.Close()
+	p, _ := b.start("", nil)
+	b.compute(p, run(8*PageTokens, 7)...)
+	b.start("", run(PageTokens, 7)) // the page of block 0 is of use
+	b.end(1)
+	b.c.evict()
+	b.check()
+	for blocks, want := range map[int]int{1: 1, 2: 1, 3: 1, 4: 4, 8: 8} {
+		if got, _ := b.c.Lookup("", run(blocks*PageTokens, 7)); got != want {
+			t.Errorf("of %d blocks %d can be begun with, want %d", blocks, got, want)
+		}
+		if _, cached := b.start("", run(blocks*PageTokens, 7)); cached != want*PageTokens {
+			t.Errorf("of %d blocks %d tokens are cached, want %d", blocks, cached, want*PageTokens)
+		}
+		b.check()
+		b.end(1)
+	}
+}
+
+// TestAdoptWithWindows: a sequence goes on with a block that another one has computed,
+// whose window reaches its own.
+func TestAdoptWithWindows(t *testing.T) {
+	b := newBoardOf(t, hybrid(1, 2, 2*PageTokens), 40)
+	defer b.c.Close()
+	p, _ := b.start("", nil)
+	b.compute(p, run(4*PageTokens, 7)...)
+	q, _ := b.start("", run(4*PageTokens, 7))
+	for blocks := 5; blocks < 8; blocks++ {
+		b.compute(p, run(PageTokens, 7)...)
+		if n := q.Adopt(p.tokens); n != blocks*PageTokens {
+			t.Fatalf("%d tokens are covered, want %d blocks", n, blocks)
+		}
+		q.tokens = p.tokens
+		b.check()
 	}
 }

@@ -19,7 +19,7 @@ func TestReadOfACutFile(t *testing.T) {
 	if err := os.WriteFile(path, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h, err := pool.Open(path)
+	h, err := pool.Open(path, pool.Pinned())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@
 // is what they take together.
 //
 // The figures are Linux's own, from /proc. Elsewhere every function returns
-// [errors.ErrUnsupported]. A process that ended gives [io/fs.ErrNotExist] or
-// ESRCH, one of another user [io/fs.ErrPermission].
+// [errors.ErrUnsupported]. A process that ended gives [io/fs.ErrNotExist], or
+// ESRCH while nobody has waited for it, as does a thread of the kernel: both have
+// no memory. One of another user gives [io/fs.ErrPermission].
 package procmem

@@ -72,6 +72,8 @@ func (u *Usage) field(key []byte) *int64 {
 		return &u.PrivateClean
 	case "Private_Dirty":
 		return &u.PrivateDirty
+	case "Anonymous":
+		return &u.Anonymous
 	case "Swap":
 		return &u.Swap
 	}

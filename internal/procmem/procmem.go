@@ -10,8 +10,13 @@ type Usage struct {
 	// PrivateClean also has pages of a file that only this process has mapped:
 	// they would be shared with the next.
 	PrivateClean int64
-	PrivateDirty int64 // what nobody else has, and no file either
-	Swap         int64
+	// PrivateDirty also has pages of a file that was written lately and isn't on
+	// the disk yet.
+	PrivateDirty int64
+	// Anonymous is what no file has: heap, stacks, and what a process wrote to a
+	// private mapping. It is in RAM once for each process, and counted above too.
+	Anonymous int64
+	Swap      int64
 }
 
 // Private is what only this process has.
@@ -28,6 +33,7 @@ func (u *Usage) Add(v Usage) {
 	u.SharedDirty += v.SharedDirty
 	u.PrivateClean += v.PrivateClean
 	u.PrivateDirty += v.PrivateDirty
+	u.Anonymous += v.Anonymous
 	u.Swap += v.Swap
 }
 
@@ -37,7 +43,7 @@ type Mapping struct {
 	// Path is the file's as the process sees it. Linux doesn't tell a file whose
 	// name ends in " (deleted)" from one that was deleted.
 	Path          string
-	Device, Inode uint64 // as stat gives them
+	Device, Inode uint64 // as stat gives them, save on Btrfs and some overlays
 	Deleted       bool
 	Exec          bool // holds code: a program or a library
 	Usage         Usage

@@ -2,13 +2,18 @@ package procmem
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestOwnFile maps a file, writes to a part of it, and finds both in the figures.
@@ -59,14 +64,14 @@ func TestOwnFile(t *testing.T) {
 	if m.Device != st.Dev || m.Inode != st.Ino || m.Deleted || m.Exec || int64(m.End-m.Start) != n {
 		t.Errorf("got %+v, stat says %d, %d", m, st.Dev, st.Ino)
 	}
-	if u, written := m.Usage, int64(8*page); u.Rss != n || u.Pss != n || u.PrivateDirty != written || u.PrivateClean != n-written {
+	if u, written := m.Usage, int64(8*page); u.Rss != n || u.Pss != n || u.PrivateDirty != written || u.Anonymous != written || u.PrivateClean != n-written {
 		t.Errorf("of %d bytes, %d written to: %+v", n, written, u)
 	}
 	if !slices.ContainsFunc(all, func(m Mapping) bool { return m.Exec }) {
 		t.Errorf("no program among %+v", all)
 	}
 	u, err := Rollup(0)
-	if err != nil || u.Rss < n || u.Pss < n || u.PrivateDirty < int64(8*page) {
+	if err != nil || u.Rss < n || u.Pss < n || u.PrivateDirty < int64(8*page) || u.Anonymous < int64(8*page) || u.Anonymous > u.Rss {
 		t.Errorf("in all %+v, %v", u, err)
 	}
 	if name, err := Command(0); err != nil || name != "procmem.test" {
@@ -99,6 +104,62 @@ func TestEndedProcess(t *testing.T) {
 	if _, err := Mappings(cmd.Process.Pid); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("mappings: %v", err)
 	}
+}
+
+// What has no memory: a process that nobody has waited for yet, and a thread of
+// the kernel.
+func TestNoMemory(t *testing.T) {
+	cmd := exec.Command("true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait() // it ends by itself
+	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range []int{cmd.Process.Pid, 2} {
+		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err != nil || len(b) > 0 {
+			continue // in a container 2 is a process like others
+		}
+		if u, err := Rollup(pid); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("rollup of %d: %+v, %v", pid, u, err)
+		}
+		if name, err := Command(pid); err != nil || name == "" {
+			t.Errorf("%d is called %q, %v", pid, name, err)
+		}
+	}
+}
+
+func TestOtherUser(t *testing.T) {
+	var st syscall.Stat_t
+	if err := syscall.Stat("/proc/1", &st); err != nil {
+		t.Skip(err) // hidepid
+	}
+	uid := os.Geteuid()
+	if uid == 0 {
+		uid = 65534
+	}
+	if int(st.Uid) == uid {
+		t.Skip("the first process is ours too")
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		goruntime.LockOSThread() // for ever: the thread ends with the goroutine
+		if os.Geteuid() == 0 {
+			// For this thread only, which the system call's own wrapper isn't.
+			if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uintptr(uid), ^uintptr(0)); errno != 0 {
+				t.Error(errno)
+				return
+			}
+		}
+		if u, err := Rollup(1); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("rollup: %+v, %v", u, err)
+		}
+		if m, err := Mappings(1); !errors.Is(err, fs.ErrPermission) || m != nil {
+			t.Errorf("mappings: %v, %v", m, err)
+		}
+	})
+	wg.Wait()
 }
 
 func TestSelfAllocates(t *testing.T) {

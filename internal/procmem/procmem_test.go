@@ -22,7 +22,7 @@ func sample(t testing.TB, name string) string {
 
 func TestParseRollup(t *testing.T) {
 	got, err := parseRollup(strings.NewReader(sample(t, "smaps_rollup")))
-	want := Usage{102400 << 10, 60000 << 10, 50000 << 10, 10 << 10, 46000 << 10, 6390 << 10, 12 << 10}
+	want := Usage{102400 << 10, 60000 << 10, 50000 << 10, 10 << 10, 46000 << 10, 6390 << 10, 6300 << 10, 12 << 10}
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
@@ -56,7 +56,7 @@ func TestParseMappings(t *testing.T) {
 		},
 		{
 			Start: 0x7f5349228000, End: 0x7f5349328000, Path: "/srv/models/a model.gguf", Device: 0xfe00, Inode: 9980286,
-			Usage: Usage{1024 << 10, 448 << 10, 512 << 10, 256 << 10, 192 << 10, 64 << 10, 8 << 10}, FilePmdMapped: 512 << 10,
+			Usage: Usage{1024 << 10, 448 << 10, 512 << 10, 256 << 10, 192 << 10, 64 << 10, 32 << 10, 8 << 10}, FilePmdMapped: 512 << 10,
 		},
 		{Start: 0x7f5349fbc000, End: 0x7f5349fbe000, Path: "/memfd:weights", Device: 1, Inode: 1024, Deleted: true},
 	}
@@ -171,7 +171,7 @@ func FuzzParse(f *testing.F) {
 
 func check(t *testing.T, u Usage) {
 	t.Helper()
-	if min(u.Rss, u.Pss, u.SharedClean, u.SharedDirty, u.PrivateClean, u.PrivateDirty, u.Swap) < 0 {
+	if min(u.Rss, u.Pss, u.SharedClean, u.SharedDirty, u.PrivateClean, u.PrivateDirty, u.Anonymous, u.Swap) < 0 {
 		t.Errorf("%+v", u)
 	}
 }

@@ -38,6 +38,7 @@ type Config struct {
 	HeadType tensor.DType // of the embedding; 0 is F32
 	Untied   bool         // an output head of its own
 	NoVocab  bool         // leave the tokenizer out
+	Padding  int          // so many rows of the embedding have no token, at most 6
 	Template string       // chat template; "" for ChatML, "-" for none
 
 	// For damaged files: keys to set over those of the model, keys to leave
@@ -90,7 +91,7 @@ const (
 // merges are a few pairs, so that encoding does something.
 var merges = [][2]string{{"h", "e"}, {"l", "l"}, {"he", "ll"}, {"hell", "o"}, {"i", "n"}, {"Ġ", "t"}, {"Ġt", "he"}}
 
-// Vocabulary is the number of tokens, padding included.
+// Vocabulary is the number of tokens, those without a name and padding included.
 const Vocabulary = 272
 
 // byteRunes is how byte-level vocabularies write the bytes.
@@ -115,7 +116,7 @@ type pair struct {
 }
 
 // vocabulary is the metadata of the tokenizer.
-func vocabulary() []pair {
+func (c *Config) vocabulary() []pair {
 	tokens := []string{"<|endoftext|>", "<|im_start|>", "<|im_end|>"}
 	types := []int32{3, 3, 3}
 	for _, r := range byteRunes() {
@@ -126,7 +127,7 @@ func vocabulary() []pair {
 		tokens, types = append(tokens, m[0]+m[1]), append(types, 1)
 		pairs = append(pairs, m[0]+" "+m[1])
 	}
-	for len(tokens) < Vocabulary {
+	for len(tokens) < Vocabulary-c.Padding {
 		tokens, types = append(tokens, fmt.Sprintf("<unused%d>", len(tokens))), append(types, 5)
 	}
 	return []pair{
@@ -156,7 +157,7 @@ func (c *Config) metadata(w *gguf.Writer, arch string, own ...pair) {
 		{arch + ".rope.freq_base", float32(10000)},
 	}, own...)
 	if !c.NoVocab {
-		pairs = append(pairs, vocabulary()...)
+		pairs = append(pairs, c.vocabulary()...)
 	}
 	if c.Template != "-" {
 		pairs = append(pairs, pair{"tokenizer.chat_template", c.Template})

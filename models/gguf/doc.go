@@ -1,5 +1,5 @@
-// Package gguf reads and writes GGUF, the single-file format of model weights,
-// their metadata and their vocabulary.
+// Package gguf reads and writes GGUF, the format of model weights, their metadata
+// and their vocabulary in one file, or in several.
 //
 // # Basics
 //
@@ -11,14 +11,17 @@
 // tensors; [File.Data] is a tensor's bytes. [Writer] builds a file. The layout
 // is drawn in docs/gguf.md.
 //
+// A large model may lie in several files: [PartPaths] names them by one of them,
+// [ParseParts] reads them as one File, and [Writer.Split] makes such files.
+//
 // Versions 2 and 3 are read, little-endian. A tensor whose type this build
 // doesn't know is listed as "type N" and refused only when its data are asked
 // for, so that a newer file can at least be inspected.
 //
 // # Caveats
 //
-// What [File.Data] returns is a view of the slice given to Parse and lives only
-// as long as that mapping. Everything else is the File's own memory and stays
+// What [File.Data] returns is a view of the slice given to Parse, or of one of
+// those given to ParseParts, and lives only as long as that mapping. Everything else is the File's own memory and stays
 // valid after the mapping is gone.
 //
 // Parse touches the mapping, so a file that another process truncates at that

@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// What Parse, File.Data and Writer.WriteTo report; match with errors.Is. A
+// What Parse, ParseParts, PartPaths, File.Data and Writer report; match with errors.Is. A
 // refused reservation matches budget.ErrExceeded instead.
 var (
 	// ErrMagic means that the bytes are not a GGUF file at all.
@@ -20,6 +20,8 @@ var (
 	ErrTruncated = errors.New("truncated file")
 	// ErrFormat means that the file contradicts the format or itself.
 	ErrFormat = errors.New("malformed file")
+	// ErrMissing means that a model has more parts than were given.
+	ErrMissing = errors.New("missing part")
 	// ErrLimit means that the file exceeds a limit that this package sets.
 	ErrLimit = errors.New("limit exceeded")
 	// ErrUnsupported means a value type or a tensor type that isn't known here.

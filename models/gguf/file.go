@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 
@@ -11,23 +12,28 @@ import (
 	"github.com/dunlin-go/dunlin/tensor"
 )
 
-// File is a parsed GGUF file. It doesn't change and is safe for concurrent use.
+// File is a parsed GGUF file, or a model in several of them. It doesn't change
+// and is safe for concurrent use.
 //
-// Keys, string values and tensor names are spans of one text block; keys and
-// tensors are found by binary search over sorted indexes, which costs four
-// bytes an entry and, unlike a map, can't be slowed down by chosen names.
+// Keys and string values are spans of one text block, tensor names of another;
+// keys and tensors are found by binary search over sorted indexes, which costs
+// four bytes an entry and, unlike a map, can't be slowed down by chosen names.
 type File struct {
-	data      []byte
-	lease     *budget.Lease
-	version   uint32
-	alignment uint64
-	dataStart uint64
+	metadata
+	lease *budget.Lease
+	parts []Part
+	data  [][]byte // of the parts
 
+	names   string
+	tensors []tensorEntry // part by part
+	byName  []uint32      // indexes of tensors, sorted by name
+}
+
+// metadata is the keys and values of one part.
+type metadata struct {
 	text    string
 	entries []entry
 	byKey   []uint32 // indexes of entries, sorted by key
-	tensors []tensorEntry
-	byName  []uint32 // indexes of tensors, sorted by name
 }
 
 // entry is a key and its value.
@@ -43,12 +49,13 @@ type entry struct {
 // tensorEntry is a TensorInfo without pointers.
 type tensorEntry struct {
 	nameAt  uint64 // as entry.keyAt
-	offset  uint64 // from the start of the file (of the data while it is parsed)
+	offset  uint64 // from the start of its file (of the data while it is parsed)
 	bytes   uint64
 	shape   [MaxDims]uint64
 	nameLen uint32
 	typ     tensor.DType
-	dims    uint32
+	dims    uint16
+	part    uint16
 }
 
 // extent is the bytes that no other tensor may touch: one where the type, and
@@ -65,50 +72,54 @@ const (
 	indexBytes       = 4
 )
 
-func (f *File) span(at uint64, n uint32) string { return f.text[at : at+uint64(n)] }
+func (m *metadata) span(at uint64, n uint32) string { return m.text[at : at+uint64(n)] }
 
-func (f *File) key(i uint32) string {
-	e := &f.entries[i]
-	return f.span(e.keyAt, e.keyLen)
+func (m *metadata) key(i uint32) string {
+	e := &m.entries[i]
+	return m.span(e.keyAt, e.keyLen)
+}
+
+func (m *metadata) find(key string) (*entry, bool) {
+	i, ok := sort.Find(len(m.byKey), func(i int) int { return strings.Compare(key, m.key(m.byKey[i])) })
+	if !ok {
+		return nil, false
+	}
+	return &m.entries[m.byKey[i]], true
+}
+
+// valueOf is an entry's value as [File.Any] gives it.
+func (m *metadata) valueOf(e *entry) any {
+	switch e.typ {
+	case String:
+		return m.span(e.bits, e.strLen)
+	case Array:
+		return e.array
+	}
+	return e.typ.scalar(e.bits)
 }
 
 func (f *File) tensorName(i uint32) string {
 	t := &f.tensors[i]
-	return f.span(t.nameAt, t.nameLen)
-}
-
-func (f *File) find(key string) (*entry, bool) {
-	i, ok := sort.Find(len(f.byKey), func(i int) int { return strings.Compare(key, f.key(f.byKey[i])) })
-	if !ok {
-		return nil, false
-	}
-	return &f.entries[f.byKey[i]], true
+	return f.names[t.nameAt : t.nameAt+uint64(t.nameLen)]
 }
 
 // Close gives back the reservations that Parse made. Values already read stay
 // valid; the mapping is the caller's. It may be called more than once.
 func (f *File) Close() { f.lease.Close() }
 
-// Version is the version of the format, 2 or 3.
-func (f *File) Version() uint32 { return f.version }
+// Version is the version of the format, 2 or 3, in the first part.
+func (f *File) Version() uint32 { return f.parts[0].Version }
 
-// Alignment is what the tensors' offsets are multiples of, in bytes.
-func (f *File) Alignment() uint64 { return f.alignment }
+// Alignment is what the tensors' offsets are multiples of in the first part, in
+// bytes.
+func (f *File) Alignment() uint64 { return f.parts[0].Alignment }
 
-// DataOffset is the byte of the file at which tensor data begin, never past its
-// end.
-func (f *File) DataOffset() uint64 { return f.dataStart }
+// DataOffset is the byte of the first part at which tensor data begin, never
+// past its end.
+func (f *File) DataOffset() uint64 { return f.parts[0].DataOffset }
 
-// Split is which part of a model the file is, counted from 0, and of how many;
-// 0 and 1 for the usual model in one file.
-func (f *File) Split() (part, count uint64) {
-	count, ok := f.Uint("split.count")
-	if !ok || count <= 1 {
-		return 0, 1
-	}
-	part, _ = f.Uint("split.no")
-	return part, count
-}
+// Parts describes the files that were parsed, in order: one for the usual model.
+func (f *File) Parts() []Part { return slices.Clone(f.parts) }
 
 // Len is the number of keys.
 func (f *File) Len() int { return len(f.entries) }
@@ -269,13 +280,7 @@ func (f *File) Any(key string) (v any, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	switch e.typ {
-	case String:
-		return f.span(e.bits, e.strLen), true
-	case Array:
-		return e.array, true
-	}
-	return e.typ.scalar(e.bits), true
+	return f.valueOf(e), true
 }
 
 // TensorCount is the number of tensors.
@@ -305,23 +310,27 @@ func (f *File) info(i uint32) TensorInfo {
 	t := &f.tensors[i]
 	return TensorInfo{
 		Name: f.tensorName(i), Type: t.typ, Shape: t.shape, NDims: int(t.dims),
-		Offset: t.offset, Bytes: t.bytes,
+		Part: int(t.part), Offset: t.offset, Bytes: t.bytes,
 	}
 }
 
-// Data is the bytes of a tensor, a view of the slice that was given to Parse:
-// it lives as long as that mapping and must not be written to. A tensor of an
+// Data is the bytes of a tensor, a view of the slice that was given to Parse or
+// of its part: it lives as long as that mapping and must not be written to. A tensor of an
 // unknown type has no size and gives [ErrUnsupported]; one that isn't of this
 // file gives [ErrFormat].
 func (f *File) Data(t TensorInfo) ([]byte, error) {
 	if !t.Type.Known() {
 		return nil, fmt.Errorf("gguf: tensor %s: %w tensor type: %v", quote(t.Name), ErrUnsupported, t.Type)
 	}
-	have := uint64(len(f.data))
-	if t.Offset < f.dataStart || t.Offset > have || t.Bytes > have-t.Offset {
+	if t.Part < 0 || t.Part >= len(f.parts) {
+		return nil, fmt.Errorf("gguf: tensor %s: %w: there is no part %d of %d", quote(t.Name), ErrFormat, t.Part+1, len(f.parts))
+	}
+	data := f.data[t.Part]
+	have := uint64(len(data))
+	if t.Offset < f.parts[t.Part].DataOffset || t.Offset > have || t.Bytes > have-t.Offset {
 		return nil, fmt.Errorf("gguf: tensor %s: %w: %d bytes at %d are not tensor data of this file",
 			quote(t.Name), ErrFormat, t.Bytes, t.Offset)
 	}
 	end := t.Offset + t.Bytes
-	return f.data[t.Offset:end:end], nil
+	return data[t.Offset:end:end], nil
 }

@@ -2,6 +2,7 @@ package gguf
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"testing"
 
@@ -33,7 +34,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		// Budgets that are too small for the larger files, and one for all.
 		for limit := int64(len(data)) / 4; limit <= 4<<20; limit = limit*16 + 4096 {
-			checkPriced(t, data, limit)
+			checkPriced(t, limit, data)
 		}
 		file := readAll(t, data)
 		if file == nil {
@@ -80,25 +81,83 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// FuzzParseParts: any two files give a typed error or one File whose tensors lie
+// each in its own part, for memory that was reserved first; each part alone is
+// refused for the other's sake, and the model in one file is the same.
+func FuzzParseParts(f *testing.F) {
+	add := func(parts [][]byte) { f.Add(parts[0], parts[1]) }
+	good := splitParts(f, small(3), 2)
+	add(good)
+	add([][]byte{good[1], good[0]})
+	add(splitParts(f, small(1), 2))
+	add(splitParts(f, small(9), 3)[:2])
+	add([][]byte{reference(f), nil})
+	// No larger than what a fuzzer changes to good use: heads made by hand.
+	keys := func(no, count, tensors byte, n uint64) raw {
+		return head(3, n, 3).key(splitNoKey, 0).bytes(no).key(splitCountKey, 0).bytes(count).key(splitTensorsKey, 0).bytes(tensors)
+	}
+	add([][]byte{keys(0, 2, 2, 1).tensor("a", tensor.I8, 0, 1).data(32), keys(1, 2, 2, 1).tensor("a", tensor.I8, 0, 1).data(32)})
+	add([][]byte{keys(0, 2, 2, 1).tensor("a", tensor.I8, 0, 1).data(32), keys(1, 2, 2, 1).tensor("b", 4321, 0, 1).data(32)})
+	add([][]byte{keys(0, 2, 1, 0), keys(1, 2, 1, 1).tensor("a", tensor.I8, 32, 4).data(36)})
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		parts := [][]byte{first, second}
+		for limit := int64(len(first)+len(second)) / 4; limit <= 4<<20; limit = limit*16 + 4096 {
+			checkPriced(t, limit, parts...)
+		}
+		file := readAll(t, parts...)
+		if file == nil {
+			return
+		}
+		for i, part := range parts {
+			if f, err := Parse(part, budget.New(4<<20).Lease()); !errors.Is(err, ErrMissing) {
+				t.Errorf("part %d alone: %v, %v", i+1, f, err)
+			}
+		}
+		for info := range file.Tensors() {
+			if !info.Type.Known() {
+				return // nothing to write
+			}
+		}
+		w := writerOf(t, file)
+		w.Set(splitCountKey, uint8(1))
+		whole := readAll(t, write(t, w))
+		if whole == nil {
+			t.Fatal("the model in one file is refused")
+		}
+		for info := range whole.Tensors() {
+			in, _ := file.Lookup(info.Name)
+			want, err := file.Data(in)
+			got, errWhole := whole.Data(info)
+			if err != nil || errWhole != nil || !bytes.Equal(got, want) || info.Type != in.Type || info.Shape != in.Shape {
+				t.Errorf("tensor %+v became %+v, %v, %v", in, info, err, errWhole)
+			}
+		}
+		if whole.TensorCount() != file.TensorCount() {
+			t.Errorf("%d tensors became %d", file.TensorCount(), whole.TensorCount())
+		}
+	})
+}
+
 // checkPriced parses within a budget: what is allocated in all is what was
 // reserved, or where Parse failed at most what may be, give or take the
 // allocator's size classes and the error.
-func checkPriced(t *testing.T, data []byte, limit int64) {
+func checkPriced(t *testing.T, limit int64, parts ...[]byte) {
 	t.Helper()
 	lease := budget.New(limit).Lease()
 	defer lease.Close()
 	var err error
-	bytes := int64(allocated(func() { _, err = Parse(data, lease) }))
+	bytes := int64(allocated(func() { _, err = ParseParts(parts, lease) }))
 	priced := limit
 	if err == nil {
 		priced = lease.Held()
 	}
 	if bytes > priced+priced/8+16<<10 {
-		t.Errorf("%d bytes were allocated for a file of %d, %d were priced (%v)", bytes, len(data), priced, err)
+		t.Errorf("%d bytes were allocated for files of %d, %d were priced (%v)", bytes, len(slices.Concat(parts...)), priced, err)
 	}
 }
 
-func rewrite(t testing.TB, f *File) []byte {
+// writerOf makes a writer with all that a File has.
+func writerOf(t testing.TB, f *File) *Writer {
 	t.Helper()
 	w := NewWriter()
 	w.SetVersion(f.Version())
@@ -113,5 +172,10 @@ func rewrite(t testing.TB, f *File) []byte {
 		}
 		w.AddTensor(info.Name, info.Type, info.Dims(), d)
 	}
-	return write(t, w)
+	return w
+}
+
+func rewrite(t testing.TB, f *File) []byte {
+	t.Helper()
+	return write(t, writerOf(t, f))
 }

@@ -99,11 +99,11 @@ func TestReference(t *testing.T) {
 		data []byte
 	}{
 		{
-			TensorInfo{"matrix", tensor.F32, [4]uint64{3, 2, 1, 1}, 2, 736, 24},
+			TensorInfo{"matrix", tensor.F32, [4]uint64{3, 2, 1, 1}, 2, 0, 736, 24},
 			[]byte("\x00\x00\x00\x00\x00\x00\x80\x3f\x00\x00\x00\x40\x00\x00\x40\x40\x00\x00\x80\x40\x00\x00\xa0\x40"),
 		},
-		{TensorInfo{"half", tensor.F16, [4]uint64{2, 1, 1, 1}, 1, 768, 4}, []byte("\x00\x3c\x00\xc0")},
-		{TensorInfo{"quant", tensor.Q4_1, [4]uint64{32, 2, 1, 1}, 2, 800, 40}, counting},
+		{TensorInfo{"half", tensor.F16, [4]uint64{2, 1, 1, 1}, 1, 0, 768, 4}, []byte("\x00\x3c\x00\xc0")},
+		{TensorInfo{"quant", tensor.Q4_1, [4]uint64{32, 2, 1, 1}, 2, 0, 800, 40}, counting},
 	}
 	w := NewWriter()
 	for _, p := range referenceValues {
@@ -371,28 +371,6 @@ func TestStringsAllocateNothing(t *testing.T) {
 	s.At(3)
 }
 
-func TestSplit(t *testing.T) {
-	tests := []struct {
-		no, count   any
-		part, parts uint64
-	}{
-		{nil, nil, 0, 1},
-		{uint16(0), uint16(0), 0, 1},
-		{uint16(0), uint16(1), 0, 1},
-		{uint16(2), uint16(5), 2, 5},
-	}
-	for _, test := range tests {
-		w := NewWriter()
-		if test.count != nil {
-			w.Set("split.no", test.no)
-			w.Set("split.count", test.count)
-		}
-		if part, parts := parse(t, write(t, w)).Split(); part != test.part || parts != test.parts {
-			t.Errorf("%v of %v: Split() = %d, %d", test.no, test.count, part, parts)
-		}
-	}
-}
-
 func TestDataRefuses(t *testing.T) {
 	w := NewWriter()
 	w.AddTensor("a", tensor.I8, []uint64{32}, make([]byte, 32))
@@ -403,6 +381,8 @@ func TestDataRefuses(t *testing.T) {
 		"past the end":    func(i *TensorInfo) { i.Offset = math.MaxUint64 },
 		"too long":        func(i *TensorInfo) { i.Bytes++ },
 		"overflow":        func(i *TensorInfo) { i.Bytes = math.MaxUint64 },
+		"a part too many": func(i *TensorInfo) { i.Part = 1 },
+		"a part below 0":  func(i *TensorInfo) { i.Part = -1 },
 	} {
 		info := good
 		change(&info)

@@ -49,7 +49,7 @@ func (b raw) data(n int) raw {
 
 // sentinels are what an error of Parse may be.
 var sentinels = []error{
-	ErrMagic, ErrVersion, ErrBigEndian, ErrTruncated, ErrFormat, ErrLimit, ErrUnsupported, budget.ErrExceeded,
+	ErrMagic, ErrVersion, ErrBigEndian, ErrTruncated, ErrFormat, ErrMissing, ErrLimit, ErrUnsupported, budget.ErrExceeded,
 }
 
 // refused checks what holds of every refusal: a typed error in one short line,
@@ -277,12 +277,12 @@ func TestFlipped(t *testing.T) {
 	}
 }
 
-// readAll parses data under a small budget and reads everything that the File
-// offers.
-func readAll(t testing.TB, data []byte) *File {
+// readAll parses a file, or parts, under a small budget and reads everything
+// that the File offers.
+func readAll(t testing.TB, parts ...[]byte) *File {
 	t.Helper()
 	b := budget.New(4 << 20)
-	f, err := Parse(data, b.Lease())
+	f, err := ParseParts(parts, b.Lease())
 	if err != nil {
 		refused(t, f, err, b)
 		return nil
@@ -304,20 +304,26 @@ func readAll(t testing.TB, data []byte) *File {
 			}
 		}
 	}
-	last := uint64(0)
+	tensors := make([]int, len(parts))
 	for info := range f.Tensors() {
 		if found, ok := f.Lookup(info.Name); !ok || found != info {
 			t.Errorf("Lookup(%q) = %+v, %v; want %+v", info.Name, found, ok, info)
 		}
 		d, err := f.Data(info)
-		if (err == nil) != info.Type.Known() || uint64(len(d)) != info.Bytes || info.Offset%f.Alignment() != 0 ||
-			info.Offset < f.DataOffset() || info.Offset+info.Bytes > uint64(len(data)) {
+		p := f.Parts()[info.Part]
+		if (err == nil) != info.Type.Known() || uint64(len(d)) != info.Bytes || info.Offset%p.Alignment != 0 ||
+			info.Offset < p.DataOffset || info.Offset+info.Bytes > p.Bytes {
 			t.Errorf("tensor %+v: %d bytes of data, %v", info, len(d), err)
 		}
-		last = max(last, info.Offset+info.Bytes)
+		if len(d) > 0 && &d[0] != &parts[info.Part][info.Offset] {
+			t.Errorf("the data of tensor %+v lie somewhere else", info)
+		}
+		tensors[info.Part]++
 	}
-	if last > uint64(len(data)) || f.DataOffset() > uint64(len(data)) {
-		t.Errorf("data begin at %d, tensors end at %d of %d", f.DataOffset(), last, len(data))
+	for i, p := range f.Parts() {
+		if p.DataOffset > p.Bytes || p.Bytes != uint64(len(parts[i])) || p.Tensors != tensors[i] {
+			t.Errorf("part %d: %+v with %d tensors", i, p, tensors[i])
+		}
 	}
 	return f
 }

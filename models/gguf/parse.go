@@ -37,27 +37,18 @@ const (
 // it allocates is reserved in lease first, which belongs to the File from here
 // on: it is closed by [File.Close], and at once where Parse fails. The File
 // keeps data for [File.Data], and only for that.
+//
+// A file that is one part of a model in several is refused with [ErrMissing]:
+// those are for [ParseParts].
 func Parse(data []byte, lease *budget.Lease) (*File, error) {
-	parsed := false
-	defer func() { // also where reading the mapping faults
-		if !parsed {
-			lease.Close()
-		}
-	}()
-	p := &parser{data: data, lease: lease}
-	f, err := p.file()
-	if err != nil {
-		return nil, fmt.Errorf("gguf: %w", err)
-	}
-	parsed = true
-	return f, nil
+	return ParseParts([][]byte{data}, lease)
 }
 
 // parser walks once over the head of a file. Each length and count in it is
 // read once and checked against the bytes that are left before it is used, so
 // that a file that changes under the parser can't lead it astray. Keys, string
-// values and names are noted as spans of the file, checked, and copied at the
-// end into one block whose size is then known.
+// values and names are noted as spans of the file, checked, and copied later
+// into one block whose size is then known.
 type parser struct {
 	data  []byte
 	pos   uint64 // never more than len(data)
@@ -115,44 +106,37 @@ func (p *parser) text(limit uint32) (at uint64, n uint32, err error) {
 	return at, uint32(length), nil
 }
 
-func (p *parser) file() (*File, error) {
-	f := &File{data: p.data, lease: p.lease}
-	if err := p.version(f); err != nil {
-		return nil, err
+// head reads what comes before the tensors.
+func (p *parser) head(part *Part, m *metadata) error {
+	if err := p.version(part); err != nil {
+		return err
 	}
 	tensors, err := p.u64()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	keys, err := p.u64()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := p.entries(f, keys); err != nil {
-		return nil, err
+	if err := p.entries(m, keys); err != nil {
+		return err
 	}
-	if err := p.tensors(f, tensors); err != nil {
-		return nil, err
+	if err := p.need(tensors, minTensorBytes); err != nil {
+		return fmt.Errorf("%d tensors: %w", tensors, err)
 	}
-	if err := p.copyText(f); err != nil {
-		return nil, err
+	part.Bytes, part.Tensors = uint64(len(p.data)), int(tensors)
+	if err := p.copyText(m); err != nil {
+		return err
 	}
-	if err := index(f.byKey, "key", f.key); err != nil {
-		return nil, err
+	if err := index(m.byKey, "key", m.key); err != nil {
+		return err
 	}
-	if err := setAlignment(f); err != nil {
-		return nil, err
-	}
-	if err := p.place(f); err != nil {
-		return nil, err
-	}
-	if err := index(f.byName, "tensor", f.tensorName); err != nil {
-		return nil, err
-	}
-	return f, nil
+	part.Alignment, err = m.alignment()
+	return err
 }
 
-func (p *parser) version(f *File) error {
+func (p *parser) version(part *Part) error {
 	if got := p.data[:min(len(p.data), len(magic))]; string(got) != magic[:len(got)] {
 		return fmt.Errorf("%w: it begins with %q", ErrMagic, got)
 	}
@@ -170,28 +154,29 @@ func (p *parser) version(f *File) error {
 	if v < minVersion || v > maxVersion {
 		return fmt.Errorf("%w: %d, versions %d to %d are read", ErrVersion, v, minVersion, maxVersion)
 	}
-	f.version = v
+	part.Version = v
 	return nil
 }
 
-// table checks and prices a table of count entries and its index.
-func (p *parser) table(count, minFileBytes, heapBytes uint64) error {
-	if err := p.need(count, minFileBytes); err != nil {
-		return err
-	}
+// reserveTable prices a table of count entries, which are there, and its index.
+func reserveTable(lease *budget.Lease, count, heapBytes uint64) error {
 	if count > math.MaxInt32 {
 		return fmt.Errorf("%w: %d entries, at most %d are read", ErrLimit, count, math.MaxInt32)
 	}
-	return p.lease.ReserveItems(budget.Metadata, count, heapBytes+indexBytes)
+	return lease.ReserveItems(budget.Metadata, count, heapBytes+indexBytes)
 }
 
-func (p *parser) entries(f *File, count uint64) error {
-	if err := p.table(count, minEntryBytes, entryBytes); err != nil {
+func (p *parser) entries(m *metadata, count uint64) error {
+	err := p.need(count, minEntryBytes)
+	if err == nil {
+		err = reserveTable(p.lease, count, entryBytes)
+	}
+	if err != nil {
 		return fmt.Errorf("%d keys: %w", count, err)
 	}
-	f.entries, f.byKey = make([]entry, count), make([]uint32, count)
-	for i := range f.entries {
-		e := &f.entries[i]
+	m.entries, m.byKey = make([]entry, count), make([]uint32, count)
+	for i := range m.entries {
+		e := &m.entries[i]
 		var err error
 		if e.keyAt, e.keyLen, err = p.text(maxKeyBytes); err != nil {
 			return fmt.Errorf("key %d of %d: %w", i+1, count, err)
@@ -389,16 +374,14 @@ func (p *parser) arrays(purpose budget.Purpose, count uint64, depth int) (any, e
 	return out, nil
 }
 
-func (p *parser) tensors(f *File, count uint64) error {
-	if err := p.table(count, minTensorBytes, tensorEntryBytes); err != nil {
-		return fmt.Errorf("%d tensors: %w", count, err)
-	}
-	f.tensors, f.byName = make([]tensorEntry, count), make([]uint32, count)
-	for i := range f.tensors {
-		t := &f.tensors[i]
+// tensors reads the descriptions of a part's tensors.
+func (p *parser) tensors(table []tensorEntry, part uint16) error {
+	for i := range table {
+		t := &table[i]
+		t.part = part
 		var err error
 		if t.nameAt, t.nameLen, err = p.text(maxNameBytes); err != nil {
-			return fmt.Errorf("tensor %d of %d: %w", i+1, count, err)
+			return fmt.Errorf("tensor %d of %d: %w", i+1, len(table), err)
 		}
 		if err := p.tensor(t); err != nil {
 			return fmt.Errorf("tensor %s: %w", quote(p.data[t.nameAt:t.nameAt+uint64(t.nameLen)]), err)
@@ -408,14 +391,16 @@ func (p *parser) tensors(f *File, count uint64) error {
 }
 
 func (p *parser) tensor(t *tensorEntry) (err error) {
-	if t.dims, err = p.u32(); err != nil {
+	dims, err := p.u32()
+	if err != nil {
 		return err
 	}
-	if t.dims > MaxDims {
-		return fmt.Errorf("%w: %d dimensions, 1 to %d are possible", ErrFormat, t.dims, MaxDims)
+	if dims > MaxDims {
+		return fmt.Errorf("%w: %d dimensions, 1 to %d are possible", ErrFormat, dims, MaxDims)
 	}
+	t.dims = uint16(dims)
 	t.shape = [MaxDims]uint64{1, 1, 1, 1}
-	for i := range t.dims {
+	for i := range dims {
 		if t.shape[i], err = p.u64(); err != nil {
 			return err
 		}
@@ -428,19 +413,16 @@ func (p *parser) tensor(t *tensorEntry) (err error) {
 	if t.offset, err = p.u64(); err != nil {
 		return err
 	}
-	t.bytes, err = tensorBytes(t.typ, t.shape[:t.dims])
+	t.bytes, err = tensorBytes(t.typ, t.shape[:dims])
 	return err
 }
 
-// copyText copies keys, string values and names out of the file, and turns the
-// spans of the file into spans of the copy.
-func (p *parser) copyText(f *File) error {
+// copyText copies keys and string values out of the file, and turns the spans
+// of the file into spans of the copy.
+func (p *parser) copyText(m *metadata) error {
 	var total uint64 // at most the file's size, for the spans don't overlap
-	for i := range f.entries {
-		total += uint64(f.entries[i].keyLen) + uint64(f.entries[i].strLen)
-	}
-	for i := range f.tensors {
-		total += uint64(f.tensors[i].nameLen)
+	for i := range m.entries {
+		total += uint64(m.entries[i].keyLen) + uint64(m.entries[i].strLen)
 	}
 	if err := p.lease.ReserveItems(budget.Metadata, total, 1); err != nil {
 		return err
@@ -452,18 +434,35 @@ func (p *parser) copyText(f *File) error {
 		text.Write(p.data[at : at+uint64(n)])
 		return to
 	}
-	for i := range f.entries {
-		e := &f.entries[i]
+	for i := range m.entries {
+		e := &m.entries[i]
 		e.keyAt = move(e.keyAt, e.keyLen)
 		if e.typ == String {
 			e.bits = move(e.bits, e.strLen)
 		}
 	}
+	m.text = text.String()
+	return nil
+}
+
+// copyNames is copyText for the tensors' names.
+func (f *File) copyNames() error {
+	var total uint64 // at most the files' sizes
+	for i := range f.tensors {
+		total += uint64(f.tensors[i].nameLen)
+	}
+	if err := f.lease.ReserveItems(budget.Metadata, total, 1); err != nil {
+		return err
+	}
+	var names strings.Builder
+	names.Grow(int(total))
 	for i := range f.tensors {
 		t := &f.tensors[i]
-		t.nameAt = move(t.nameAt, t.nameLen)
+		from := t.nameAt
+		t.nameAt = uint64(names.Len())
+		names.Write(f.data[t.part][from : from+uint64(t.nameLen)])
 	}
-	f.text = text.String()
+	f.names = names.String()
 	return nil
 }
 
@@ -485,43 +484,41 @@ func index(order []uint32, what string, name func(uint32) string) error {
 	return nil
 }
 
-func setAlignment(f *File) error {
-	f.alignment = defaultAlignment
-	e, ok := f.find(alignmentKey)
+func (m *metadata) alignment() (uint64, error) {
+	e, ok := m.find(alignmentKey)
 	if !ok {
-		return nil
+		return defaultAlignment, nil
 	}
 	switch e.typ {
 	case Uint8, Uint16, Uint32, Uint64:
-		f.alignment = e.bits
-		return checkAlignment(e.bits)
+		return e.bits, checkAlignment(e.bits)
 	}
-	return fmt.Errorf("%w: %s is not an unsigned integer but %v", ErrFormat, alignmentKey, e.typ)
+	return 0, fmt.Errorf("%w: %s is not an unsigned integer but %v", ErrFormat, alignmentKey, e.typ)
 }
 
-// place finds where the tensors' data lie, in the file and apart from each
-// other.
-func (p *parser) place(f *File) error {
-	have := uint64(len(p.data))
-	f.dataStart = alignUp(p.pos, f.alignment)
-	if len(f.tensors) == 0 {
-		f.dataStart = min(f.dataStart, have) // writers may leave out the padding
+// place finds where the data of a part's tensors, from the first of them on,
+// lie: in the file and apart from each other. The file's head ends at end.
+func (f *File) place(part *Part, first int, end uint64) error {
+	part.DataOffset = alignUp(end, part.Alignment)
+	if part.Tensors == 0 {
+		part.DataOffset = min(part.DataOffset, part.Bytes) // writers may leave out the padding
 		return nil
 	}
 	fail := func(i uint32, err error) error { return fmt.Errorf("tensor %s: %w", quote(f.tensorName(i)), err) }
-	order := f.byName // sorted by offset for now, by name later
-	for i := range f.tensors {
+	order := f.byName[first : first+part.Tensors] // sorted by offset for now, by name later
+	for n := range order {
+		i := uint32(first + n)
 		t := &f.tensors[i]
-		order[i] = uint32(i)
-		if t.offset%f.alignment != 0 {
-			return fail(uint32(i), fmt.Errorf("%w: offset %d is not a multiple of %d", ErrFormat, t.offset, f.alignment))
+		order[n] = i
+		if t.offset%part.Alignment != 0 {
+			return fail(i, fmt.Errorf("%w: offset %d is not a multiple of %d", ErrFormat, t.offset, part.Alignment))
 		}
-		if t.offset > math.MaxUint64-f.dataStart {
-			return fail(uint32(i), truncated(t.offset, f.dataStart, 1, have))
+		if t.offset > math.MaxUint64-part.DataOffset {
+			return fail(i, truncated(t.offset, part.DataOffset, 1, part.Bytes))
 		}
-		t.offset += f.dataStart
-		if t.offset > have || t.extent() > have-t.offset {
-			return fail(uint32(i), truncated(t.offset, t.extent(), 1, have))
+		t.offset += part.DataOffset
+		if t.offset > part.Bytes || t.extent() > part.Bytes-t.offset {
+			return fail(i, truncated(t.offset, t.extent(), 1, part.Bytes))
 		}
 	}
 	slices.SortFunc(order, func(a, b uint32) int { return cmp.Compare(f.tensors[a].offset, f.tensors[b].offset) })

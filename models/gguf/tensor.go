@@ -19,7 +19,8 @@ type TensorInfo struct {
 	// lie next to each other. Dimensions that the file doesn't give are 1.
 	Shape [MaxDims]uint64
 	NDims int // how many dimensions the file gives
-	// Offset is where the data begin, counted from the start of the file.
+	Part  int // which of the files it lies in, from 0
+	// Offset is where the data begin, counted from the start of that file.
 	Offset uint64
 	// Bytes is the size of the data, 0 where the type is unknown.
 	Bytes uint64

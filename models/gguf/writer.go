@@ -142,6 +142,38 @@ func (w *Writer) addTensor(name string, t tensor.DType, shape []uint64, src io.R
 	return size, true
 }
 
+// Split deals what w has out to the writers of a model in count parts, as
+// llama.cpp does: the first has all the keys, each of the others only those of
+// the split, and the tensors are dealt in their order, to each part as many.
+// [PartPath] names the files.
+func (w *Writer) Split(count int) ([]*Writer, error) {
+	if err := errors.Join(w.errs...); err != nil {
+		return nil, err
+	}
+	if count < 1 || count > MaxParts {
+		return nil, fmt.Errorf("gguf: %w: a model in %d parts, 1 to %d are possible", ErrLimit, count, MaxParts)
+	}
+	parts := make([]*Writer, count)
+	for i := range parts {
+		p := NewWriter()
+		p.version = w.version
+		for _, k := range w.keys {
+			if i == 0 || k.key == alignmentKey {
+				p.Set(k.key, k.value)
+			}
+		}
+		p.Set(splitNoKey, uint16(i))
+		p.Set(splitCountKey, uint16(count))
+		p.Set(splitTensorsKey, int32(len(w.tensors)))
+		for _, t := range w.tensors[i*len(w.tensors)/count : (i+1)*len(w.tensors)/count] {
+			p.names[t.name] = true
+			p.tensors = append(p.tensors, t)
+		}
+		parts[i] = p
+	}
+	return parts, nil
+}
+
 func checkName(name string, limit int) error {
 	if len(name) > limit {
 		return fmt.Errorf("%w: its name has %d bytes, at most %d are written", ErrLimit, len(name), limit)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/dunlin-go/dunlin/models/gguf"
 )
 
 // Resolve returns the path of the model that nameOrPath means: that of a file
@@ -36,14 +38,15 @@ func Resolve(nameOrPath string) (string, error) {
 }
 
 // ID is the name that a model goes by in requests: its name in the catalogue,
-// or its file's name without the extension.
+// or its file's name without the extension and, of a model in several files,
+// without the part.
 func ID(nameOrPath string) string {
 	if fi, err := os.Stat(nameOrPath); err != nil || fi.IsDir() {
 		if m, ok := Find(nameOrPath); ok {
 			return m.Name
 		}
 	}
-	base := filepath.Base(nameOrPath)
+	base := filepath.Base(gguf.TrimPart(nameOrPath))
 	if ext := filepath.Ext(base); strings.EqualFold(ext, ".gguf") && len(ext) < len(base) {
 		return strings.TrimSuffix(base, ext)
 	}

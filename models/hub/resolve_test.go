@@ -60,6 +60,8 @@ func TestID(t *testing.T) {
 		"x.GGUF":                         "x",
 		"x.bin":                          "x.bin",
 		".gguf":                          ".gguf",
+		"dir/x-00002-of-00003.gguf":      "x",
+		"-00002-of-00003.gguf":           ".gguf",
 		"dir/smollm2-135m-instruct-q4_1": "smollm2-135m-instruct-q4_1",
 	} {
 		if got := ID(in); got != want {

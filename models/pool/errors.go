@@ -18,3 +18,6 @@ var (
 	// ErrFault is returned when mapped memory could not be read.
 	ErrFault = errors.New("mapped memory could not be read: the file was cut or its disk failed")
 )
+
+// errNoRoom ends a warm-up that would cost others their pages.
+var errNoRoom = errors.New("no room")

@@ -23,9 +23,7 @@ func write(t *testing.T, n int) string {
 }
 
 func mapped() int {
-	mappings.Lock()
-	defer mappings.Unlock()
-	return len(mappings.list)
+	return len(ReadStats().Mappings)
 }
 
 func TestOpenSharesOneMapping(t *testing.T) {

@@ -52,7 +52,13 @@ func (a *attention) key(j, e int) int {
 // run lets the queries [lo, hi) attend to the keys that count, whose blocks it puts into
 // guarded memory where there is some.
 func (a *attention) run(s *Set, lo, hi int, half bool, regions *[2]*guard.Region) []float32 {
-	qs, folded := NewQueries(hi-lo, a.d), NewStates(hi-lo, a.d)
+	return a.runIn(NewQueries(hi-lo, a.d), s, lo, half, regions)
+}
+
+// runIn is run for as many queries as qs has, in the memory of that.
+func (a *attention) runIn(qs *Queries, s *Set, lo int, half bool, regions *[2]*guard.Region) []float32 {
+	hi := lo + qs.Len()
+	folded := NewStates(hi-lo, a.d)
 	for i := range hi - lo {
 		folded.Reset(i)
 		s.Begin(qs, i, a.q[(lo+i)*a.d:][:a.d], a.scale)
@@ -143,8 +149,8 @@ func TestAttention(t *testing.T) {
 			for _, n := range []int{1, 2, 3, 4, 5, 31, 32, 33, 64, 100} {
 				a := newAttention(r, 1+r.IntN(30), d, n)
 				what := fmt.Sprintf("d=%d keys=[%d, %d) queries=%d", d, a.first, n, a.queries)
-				want := a.run(s, 0, a.queries, false, &regions)
-				mustSame(t, what+" float16", a.run(s, 0, a.queries, true, &regions), want)
+				want := a.runIn(guardedQueries(t, a.queries, d, n%3 == 0), s, 0, false, &regions)
+				mustSame(t, what+" float16", a.runIn(guardedQueries(t, a.queries, d, n%3 == 1), s, 0, true, &regions), want)
 				for i := range a.queries {
 					alone := a.run(s, i, i+1, r.IntN(2) == 0, nil)
 					mustSame(t, what+" alone", alone, want[i*d:(i+1)*d])
@@ -154,6 +160,92 @@ func TestAttention(t *testing.T) {
 				folded := a.run(s, 0, a.queries, true, nil)
 				for i := range a.queries {
 					a.check(t, what+" folded", i, folded[i*d:(i+1)*d])
+				}
+			}
+		}
+	})
+}
+
+// TestAttentionUnusual gives a query, a key that all see or a value an element that isn't
+// finite: it shows in all elements of that query, in all results, or in that element, and
+// in Q8_0 in those that share its scale. An infinite key is left to those who store it: its
+// score may be minus infinity, whose weight is 0.
+func TestAttentionUnusual(t *testing.T) {
+	const queries, d, n = 7, 64, 70
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		for round := range 90 {
+			a := newAttention(r, queries, d, n)
+			i, j, e := r.IntN(queries), a.first+r.IntN(n-a.first), r.IntN(d)
+			v := []float32{nan, inf, -inf}[round%3]
+			what, hit := "", func(query, _ int) bool { return query == i }
+			switch round / 3 % 3 {
+			case 0:
+				what, a.q[i*d+e] = "query", v
+			case 1:
+				what, v, hit = "key", nan, func(int, int) bool { return true }
+				a.keys32[a.key(j, e)], a.keys[a.key(j, e)] = v, f32to16(v)
+			case 2:
+				what, hit = "value", func(_, element int) bool { return element == e }
+				a.values32[j*d+e], a.values[j*d+e] = v, f32to16(v)
+			}
+			check := func(pages string, got []float32, block int) {
+				t.Helper()
+				for at, x := range got {
+					want := hit(at/d, at%d) || what == "value" && at%d/block == e/block
+					if finite := x-x == 0; finite == want {
+						t.Fatalf("%g in a %s in %s: element %d of query %d is %g", v, what, pages, at%d, at/d, x)
+					}
+				}
+			}
+			check("F32", a.run(s, 0, queries, false, nil), 1)
+			check("F16", a.run(s, 0, queries, true, nil), 1)
+			check("Q8_0", a.quantised(r).run(s, 0, queries, nil), BlockLen)
+		}
+	})
+}
+
+// TestAttentionOfSome lets some of the queries attend: they come to what they come to
+// alone, and nothing of the others changes.
+func TestAttentionOfSome(t *testing.T) {
+	const queries, d = 30, 64
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		for range 60 {
+			a := newAttention(r, queries, d, 1+r.IntN(BlockKeys))
+			q8, qs := a.quantised(r), NewQueries(queries, d)
+			lo := r.IntN(queries)
+			hi := lo + r.IntN(queries-lo) + 1
+			for pages, attend := range map[string]func(qs *Queries, lo, hi int){
+				"F32": func(qs *Queries, lo, hi int) { s.AttendF32(qs, lo, hi, a.keys32, a.values32, a.first, a.n) },
+				"F16": func(qs *Queries, lo, hi int) { s.AttendF16(qs, lo, hi, a.keys, a.values, a.first, a.n) },
+				"Q8_0": func(qs *Queries, lo, hi int) {
+					s.AttendQ8(qs, lo, hi, q8.keyBlocks[0], q8.valueBlocks[0], a.first, a.n)
+				},
+			} {
+				alone := NewQueries(1, d)
+				for _, x := range [][]float32{qs.scores, qs.factors} {
+					copy(x, filled(len(x), 12345))
+				}
+				for i := range queries {
+					s.Begin(qs, i, a.q[i*d:][:d], a.scale)
+				}
+				attend(qs, lo, hi)
+				for i := range queries {
+					s.Begin(alone, 0, a.q[i*d:][:d], a.scale)
+					copy(alone.scores, filled(BlockKeys, 12345))
+					alone.factors[0] = 12345
+					if i >= lo && i < hi {
+						attend(alone, 0, 1)
+					}
+					what := fmt.Sprintf("%s: query %d beside [%d, %d)", pages, i, lo, hi)
+					q, acc, scores := qs.query(i)
+					wantQ, wantAcc, wantScores := alone.query(0)
+					mustSame(t, what, q, wantQ)
+					mustSame(t, what+": sums of values", acc, wantAcc)
+					mustSame(t, what+": weights", scores, wantScores)
+					mustSame(t, what, []float32{qs.tops[i], qs.sums[i], qs.factors[i]}, []float32{alone.tops[0], alone.sums[0], alone.factors[0]})
 				}
 			}
 		}

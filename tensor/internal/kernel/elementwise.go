@@ -5,7 +5,8 @@ import (
 	"math"
 )
 
-// RMSNorm sets out[i] = x[i] / sqrt(mean(x^2)+eps) * weight[i]. out may be x.
+// RMSNorm sets out[i] = x[i] / sqrt(mean(x^2)+eps) * weight[i], to NaN where the sum of
+// squares is infinite. out may be x.
 func (s *Set) RMSNorm(out, x, weight []float32, eps float32) {
 	mustMatch("RMSNorm", len(out), len(x))
 	mustMatch("RMSNorm", len(weight), len(x))
@@ -13,7 +14,16 @@ func (s *Set) RMSNorm(out, x, weight []float32, eps float32) {
 		return
 	}
 	mean := s.impl.sumSquares(x) / float32(len(x))
-	s.impl.scaleBy(out, x, weight, float32(1/math.Sqrt(float64(mean+eps))))
+	s.impl.scaleBy(out, x, weight, normFactor(mean, eps))
+}
+
+// normFactor is 1/sqrt(mean+eps), but NaN of an infinite mean: 0 would make numbers like
+// any others of what has overflowed.
+func normFactor(mean, eps float32) float32 {
+	if math.IsInf(float64(mean), 1) {
+		return float32(math.NaN())
+	}
+	return float32(1 / math.Sqrt(float64(mean+eps)))
 }
 
 // argmaxPart is how many elements Argmax looks through for the largest one that it

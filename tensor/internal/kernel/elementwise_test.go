@@ -68,8 +68,10 @@ func TestElementwiseBits(t *testing.T) {
 			x, y := normals(r, n), normals(r, n)
 			for i := range x {
 				x[i] *= 30
-				if r.IntN(20) == 0 {
-					x[i] = edges[r.IntN(len(edges))]
+				for _, v := range []*float32{&x[i], &y[i]} {
+					if r.IntN(20) == 0 {
+						*v = edges[r.IntN(len(edges))]
+					}
 				}
 			}
 			shift := float32(r.NormFloat64())
@@ -192,15 +194,56 @@ func TestGELU(t *testing.T) {
 			t.Errorf("%g is capped to %g", x, got[0])
 		}
 	}
-	nan := []float32{float32(math.NaN()), float32(math.NaN()), float32(math.NaN())}
-	s.GELU(nan[:1])
-	s.GELUErf(nan[1:2])
-	s.SoftCap(nan[2:], 30)
-	for i, v := range nan {
-		if !math.IsNaN(float64(v)) {
-			t.Errorf("operation %d loses a NaN", i)
+}
+
+// TestUnusualStays gives each operation one element that isn't finite, each of them at
+// each place: its result isn't finite either, or nobody would see that something went
+// wrong. (Of minus infinity GELU and SiLU could say 0.)
+func TestUnusualStays(t *testing.T) {
+	ones := filled(100, 1)
+	eachSet(t, func(t *testing.T, s *Set) {
+		for name, run := range map[string]func(x []float32){
+			"SiLUGate": func(x []float32) { s.SiLUGate(x, ones) },
+			"GELUGate": func(x []float32) { s.GELUGate(x, ones) },
+			"GELU":     func(x []float32) { s.GELU(x) },
+			"GELUErf":  func(x []float32) { s.GELUErf(x) },
+			"SoftCap":  func(x []float32) { s.SoftCap(x, 30) },
+			"Scale":    func(x []float32) { s.Scale(x, 0) },
+			"Add":      func(x []float32) { s.Add(x, ones) },
+			"RMSNorm":  func(x []float32) { s.RMSNorm(x, x, ones, 1e-5) },
+			"LayerNorm": func(x []float32) {
+				s.LayerNorm(x, x, ones, ones, 1e-5)
+			},
+		} {
+			for _, v := range edges[len(edges)-3:] {
+				for i := range ones {
+					x := filled(len(ones), 0.5)
+					x[i] = v
+					if run(x); x[i]-x[i] == 0 {
+						t.Fatalf("%s makes %g of %g at place %d", name, x[i], v, i)
+					}
+				}
+			}
 		}
-	}
+	})
+}
+
+// TestNormOverflows: where the sum of squares is infinite though no element is, the
+// result isn't the zeros that its root's inverse would make.
+func TestNormOverflows(t *testing.T) {
+	eachSet(t, func(t *testing.T, s *Set) {
+		for _, n := range []int{2, 64, 100} {
+			ones, x, y := filled(n, 1), filled(n, 1), filled(n, 1)
+			x[1], y[1] = 1e30, 1e30
+			s.RMSNorm(x, x, ones, 1e-5)
+			s.LayerNorm(y, y, ones, ones, 1e-5)
+			for i := range n {
+				if x[i]-x[i] == 0 || y[i]-y[i] == 0 {
+					t.Fatalf("element %d of %d is %g, with the mean taken away %g", i, n, x[i], y[i])
+				}
+			}
+		}
+	})
 }
 
 func TestLayerNorm(t *testing.T) {

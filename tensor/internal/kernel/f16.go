@@ -37,6 +37,14 @@ func f32to16(f float32) uint16 {
 	return sign | uint16((a-(127-15)<<23+0xfff+a>>13&1)>>13)
 }
 
+// NoInfinity makes NaN of an infinite float16 and leaves any other as it is.
+func NoInfinity(h uint16) uint16 {
+	if h&0x7fff == 0x7c00 {
+		h |= 0x0200
+	}
+	return h
+}
+
 // readF16 reads the little-endian float16 at the start of b.
 func readF16(b []byte) float32 { return f16to32(binary.LittleEndian.Uint16(b)) }
 

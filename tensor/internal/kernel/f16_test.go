@@ -3,7 +3,10 @@ package kernel
 import (
 	"math"
 	"math/big"
+	"slices"
 	"testing"
+
+	"github.com/dunlin-go/dunlin/internal/guard"
 )
 
 // TestFromF16 widens all 65536 values and compares with their definition.
@@ -81,6 +84,31 @@ func TestToF16(t *testing.T) {
 			if h != want[i] {
 				t.Fatalf("%g (%08x) became %#04x, want %#04x", src[i], math.Float32bits(src[i]), h, want[i])
 			}
+		}
+	})
+}
+
+// TestF16Lengths converts slices of every length, on memory that faults outside them.
+func TestF16Lengths(t *testing.T) {
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		wide, narrow := guard.New(t, 4*(8192+19)), guard.New(t, 2*(8192+19))
+		for n := range 132 {
+			if n > 130 {
+				n = 8192 + 19
+			}
+			x, start := normals(r, n), n%2 == 0
+			want := make([]uint16, n)
+			genericSet.ToF16(want, x)
+			got := place(narrow, make([]uint16, n), start)
+			s.ToF16(got, place(wide, x, start))
+			if !slices.Equal(got, want) {
+				t.Fatalf("%d elements: %x, want %x", n, got, want)
+			}
+			genericSet.FromF16(x, want)
+			back := place(wide, make([]float32, n), start)
+			s.FromF16(back, got)
+			mustSame(t, "FromF16", back, x)
 		}
 	})
 }

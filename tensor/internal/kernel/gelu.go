@@ -62,13 +62,18 @@ func tanhF32(x float32) float32 {
 	return 1 - 2/(1+expF32(float32(2*x)))
 }
 
-// SoftCap sets x[i] = limit * tanh(x[i] / limit), which keeps it within
-// (-limit, limit). limit is finite and above zero.
+// SoftCap sets x[i] = limit * tanh(x[i] / limit), which keeps what is finite within
+// [-limit, limit]; a large element reaches the limit by rounding. What isn't finite
+// becomes NaN, as a limit in its place would hide it. limit is finite and above zero.
 //
 // Source: Bello et al. 2016, https://arxiv.org/abs/1611.09940, as Gemma 2 has it
 // (https://arxiv.org/abs/2408.00118).
 func (s *Set) SoftCap(x []float32, limit float32) {
 	for i, v := range x {
+		if v-v != 0 {
+			x[i] = float32(math.NaN())
+			continue
+		}
 		x[i] = limit * tanhF32(v/limit)
 	}
 }

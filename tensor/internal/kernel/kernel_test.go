@@ -138,10 +138,29 @@ func fit(f Format, k int) int {
 // guarded moves activations into guarded memory.
 func guarded(t testing.TB, a *Acts, start bool) *Acts {
 	g := *a
-	g.q = place(guard.New(t, len(a.q)), a.q, start)
-	g.scales = place(guard.New(t, 4*len(a.scales)), a.scales, start)
-	g.fix = place(guard.New(t, 4*len(a.fix)), a.fix, start)
+	g.q, g.scales, g.fix = moved(t, a.q, start), moved(t, a.scales, start), moved(t, a.fix, start)
 	return &g
+}
+
+// guardedScratch is scratch in guarded memory.
+func guardedScratch(t testing.TB, maxK int, start bool) *Scratch {
+	sc := NewScratch(maxK)
+	sc.panel, sc.tile = moved(t, sc.panel, start), moved(t, sc.tile, start)
+	return sc
+}
+
+// guardedQueries is the attention of some queries in guarded memory.
+func guardedQueries(t testing.TB, queries, d int, start bool) *Queries {
+	qs := NewQueries(queries, d)
+	for _, s := range []*[]float32{&qs.q, &qs.scores, &qs.factors, &qs.keys, &qs.values, &qs.scaled, &qs.acc, &qs.tops, &qs.sums, &qs.ones} {
+		*s = moved(t, *s, start)
+	}
+	return qs
+}
+
+// moved copies x to guarded memory.
+func moved[T int8 | int32 | float32](t testing.TB, x []T, start bool) []T {
+	return place(guard.New(t, len(x)*int(unsafe.Sizeof(*new(T)))), x, start)
 }
 
 // same reports whether two results have the same bits; NaNs are all one.

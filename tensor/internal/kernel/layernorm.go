@@ -1,10 +1,8 @@
 package kernel
 
-import "math"
-
 // LayerNorm sets out[i] = (x[i]-mean) / sqrt(variance+eps) * weight[i] + bias[i];
-// without a bias where that is nil. The variance is the mean of (x-mean)^2. out
-// may be x. All sets give the same bits.
+// without a bias where that is nil. The variance is the mean of (x-mean)^2, and the
+// result NaN where that is infinite. out may be x. All sets give the same bits.
 //
 // Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450.
 func (s *Set) LayerNorm(out, x, weight, bias []float32, eps float32) {
@@ -22,7 +20,7 @@ func (s *Set) LayerNorm(out, x, weight, bias []float32, eps float32) {
 	for i, v := range x {
 		out[i] = v - mean
 	}
-	factor := float32(1 / math.Sqrt(float64(dotF32(out, out)/n+eps)))
+	factor := normFactor(dotF32(out, out)/n, eps)
 	for i, v := range out {
 		v = float32(float32(v*factor) * weight[i])
 		if bias != nil {

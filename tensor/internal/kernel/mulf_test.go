@@ -31,7 +31,7 @@ func TestMulF(t *testing.T) {
 	}
 	eachSet(t, func(t *testing.T, s *Set) {
 		r := newRand(t)
-		sc := NewScratch(1536)
+		sc := guardedScratch(t, 1536, false)
 		wr, xr, or := guard.New(t, 50*F32.RowBytes(1536)), guard.New(t, 4*33*1536), guard.New(t, 4*33*53)
 		for f := range formats {
 			for i, k := range ks {
@@ -62,6 +62,38 @@ func TestMulF(t *testing.T) {
 							mustBeClose(t, what, v, wide[row*k:(row+1)*k], x[tok*k:(tok+1)*k])
 						} else if v != untouched {
 							t.Fatalf("%s was written", what)
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
+// TestMulFUnusual gives one token an element that isn't finite, in a row of weights
+// none of which is zero: its products aren't finite, those of other tokens are.
+func TestMulFUnusual(t *testing.T) {
+	const rows, k = 21, 96
+	eachSet(t, func(t *testing.T, s *Set) {
+		r := newRand(t)
+		sc := NewScratch(k)
+		for _, f := range []Format{F32, F16, BF16, Q8_0} {
+			w := make([]byte, rows*f.RowBytes(k))
+			weights(r, f, w, usual)
+			for i := range w {
+				if w[i] == 0 {
+					w[i] = 1
+				}
+			}
+			for _, n := range []int{1, 2, 3, 4, 5, 6, 7, 13} {
+				for _, v := range edges[len(edges)-3:] {
+					x, out := normals(r, n*k), make([]float32, n*rows)
+					at := r.IntN(len(x))
+					x[at] = v
+					s.MulF(f, w, k, 0, rows, x, n, out, rows, sc)
+					for i, got := range out {
+						if finite := got-got == 0; finite != (i/rows != at/k) {
+							t.Fatalf("%v: token %d of %d is %g, token %d has %g", f, i/rows, n, got, at/k, v)
 						}
 					}
 				}

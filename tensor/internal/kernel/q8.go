@@ -11,7 +11,9 @@ import (
 // has as lanes fill a cache line, and all blocks begin on one.
 //
 // The numbers and scales are those of [Acts], with the scale rounded to float16: an
-// element's value, their product, is exact in float32.
+// element's value, their product, is exact in float32. A scale that is too large for
+// float16 is NaN: with an infinite one a key's score may be minus infinity, and the key be
+// forgotten.
 
 // Q8Bytes is the size of a block of Q8_0.
 func Q8Bytes(d int) int { return BlockKeys*d + q8ScaleBytes*(d/BlockLen) }
@@ -46,7 +48,7 @@ func (s *Set) storeQ8(block []byte, j int, x []float32, a *Acts) {
 	s.Quantize(a, x, 0, 1)
 	for b := range d / BlockLen {
 		at := BlockKeys*d + q8ScaleBytes*b + 2*j
-		binary.LittleEndian.PutUint16(block[at:], f32to16(a.scales[2*b]))
+		binary.LittleEndian.PutUint16(block[at:], NoInfinity(f32to16(a.scales[2*b])))
 	}
 }
 
