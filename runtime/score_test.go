@@ -107,8 +107,12 @@ func TestScorePadding(t *testing.T) {
 		from   int
 		bad    int // which of them, 0 for none
 	}{
-		{[]int32{3, padding, 5}, 0, 1}, {[]int32{3, 4, padding - 3}, 1, 2}, {[]int32{3, 4, padding - 4}, 1, 0}, {[]int32{padding, 4, 5}, 0, 0},
-		{[]int32{3, padding, 5}, 1, 0}, {[]int32{3, padding}, 1, 0},
+		{[]int32{3, padding, 5}, 0, 1},
+		{[]int32{3, 4, padding - 3}, 1, 2},
+		{[]int32{3, 4, padding - 4}, 1, 0},
+		{[]int32{padding, 4, 5}, 0, 0},
+		{[]int32{3, padding, 5}, 1, 0},
+		{[]int32{3, padding}, 1, 0},
 	} {
 		got, err := m.Score(t.Context(), tc.tokens, runtime.ScoreOptions{From: tc.from, Top: 1000})
 		switch own := (*runtime.Error)(nil); {

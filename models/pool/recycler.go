@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// How often the recycler looks: while files are being used, and while none is.
+// How often the recycler looks: while files are being used and the room for them is
+// half full, and otherwise.
 const (
-	lookEvery     = time.Second
-	lookEveryIdle = 10 * time.Second
+	lookEvery       = time.Second
+	lookEverySeldom = 10 * time.Second
 )
 
 // parkAfter is how long a mapping whose pages were dropped stays mapped, in case that
@@ -37,7 +38,7 @@ func (r *residency) watch(stop chan struct{}) {
 func (r *residency) look() (next time.Duration) {
 	defer func() {
 		if recover() != nil {
-			next = lookEveryIdle
+			next = lookEverySeldom
 		}
 	}()
 	return r.recycle(time.Now())
@@ -51,7 +52,7 @@ func (r *residency) recycle(now time.Time) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !recycles {
-		return lookEveryIdle
+		return lookEverySeldom
 	}
 	if err == nil {
 		// Pages of files beyond those that are counted are the program's own. While a
@@ -61,7 +62,7 @@ func (r *residency) recycle(now time.Time) time.Duration {
 	if over := r.counted - r.room(); over > 0 {
 		r.drop(r.victims(over, r.inUse(now)))
 	}
-	next := lookEveryIdle
+	next := lookEverySeldom
 	for _, m := range slices.Clone(r.list) {
 		left := m.parksIn(now)
 		if left <= 0 {
@@ -69,7 +70,7 @@ func (r *residency) recycle(now time.Time) time.Duration {
 			continue
 		}
 		next = min(next, left)
-		if now.Sub(m.usedAt) < lookEvery {
+		if now.Sub(m.usedAt) < lookEvery && r.counted > r.room()/2 {
 			next = min(next, lookEvery)
 		}
 	}
