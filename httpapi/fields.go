@@ -95,7 +95,9 @@ func (f *fields) read(r *request, obj gjson.Result, ignoreUnknown bool) (first *
 func each(v gjson.Result, f func(i int, v gjson.Result) *fault) (first *fault) {
 	i := 0
 	v.ForEach(func(_, v gjson.Result) bool {
-		first = f(i, v).in(fmt.Sprintf("[%d]", i))
+		if first = f(i, v); first != nil {
+			first = first.in(fmt.Sprintf("[%d]", i)) // a name for each of a million ids would be garbage
+		}
 		i++
 		return first == nil
 	})

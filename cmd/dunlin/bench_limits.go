@@ -64,8 +64,9 @@ func workOf(path string) (w *work, err error) {
 		return nil, err
 	}
 	w = &work{mapped: files}
-	err = readModel(files, budget.Process().Lease(), func(f *gguf.File) error {
-		defer f.Close()
+	lease := budget.Process().Lease()
+	defer lease.Close()
+	err = readModel(files, lease, func(f *gguf.File) error {
 		_, untied := f.Lookup("output.weight")
 		for t := range f.Tensors() {
 			dims := t.Dims()

@@ -108,8 +108,10 @@ func inspect(path string, full bool, lease *budget.Lease) (res *inspectResult, e
 func inspectBytes(f *gguf.File, full bool) int64 {
 	const rowBytes, fullFactor = 2048, 64
 	n := rowBytes * int64(f.Len()+f.TensorCount())
-	if full {
-		n += fullFactor * int64(f.DataOffset())
+	for _, p := range f.Parts() {
+		if full {
+			n += fullFactor * int64(p.DataOffset)
+		}
 	}
 	return n
 }

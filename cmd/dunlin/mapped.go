@@ -16,8 +16,8 @@ func mapModel(path string) (*pool.Handle, error) {
 	return pool.OpenParts(paths, pool.Pinned())
 }
 
-// readModel parses a model's files, which need not be one that can be loaded, and
-// gives them to f. What it takes is charged to lease and never given back here.
+// readModel parses a model's files for as long as f runs. They need not be a model
+// that can be loaded. Their tables, and what is made of them, are priced in lease.
 func readModel(h *pool.Handle, lease *budget.Lease, f func(*gguf.File) error) error {
 	return h.Read(func() error {
 		file, err := gguf.ParseParts(h.Parts(), lease)

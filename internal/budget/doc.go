@@ -14,5 +14,6 @@
 // # Caveats
 //
 // The ledger counts what it is told. It doesn't measure the heap, and memory
-// mapped files aren't charged: they are the page cache's.
+// mapped files aren't charged: they are the page cache's, and models/pool counts
+// them. docs/memory.md lists what is priced, and what is bounded instead.
 package budget

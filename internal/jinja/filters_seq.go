@@ -232,6 +232,9 @@ func (e *interp) multiGetter(attr, caseSensitive Value) (func(Value) (Value, err
 	}
 	var gets []func(Value) (Value, error)
 	for part := range strings.SplitSeq(string(s), ",") {
+		if err := e.alloc(8 * wordBytes); err != nil { // two functions and what they hold
+			return nil, err
+		}
 		get, err := e.keyGetter(String(part), nil, caseSensitive)
 		if err != nil {
 			return nil, err
