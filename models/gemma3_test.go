@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -138,6 +139,21 @@ func TestGemma3Forward(t *testing.T) {
 					compareForward(t, parse(t, testmodel.Gemma3(cfg)), act)
 				})
 			}
+		}
+	}
+}
+
+// TestGemma3LargestScale: with 62 layers, as the 27B model has them, scores are scaled by
+// the embedding's share of a head, and else by the head's size.
+func TestGemma3LargestScale(t *testing.T) {
+	logits := func(layers int, keys map[string]any) []float32 {
+		f := parse(t, testmodel.Gemma3(testmodel.Config{Seed: 10, Layers: layers, Keys: keys}))
+		return newMachine(t, f, tensor.ActivationsF32, 1).step(map[int][]int32{0: {5, 9, 2, 7}})[0][3]
+	}
+	for layers, share := range map[int]float64{61: 32, 62: 64 / 4} {
+		said := map[string]any{"gemma3.attention.scale": float32(1 / math.Sqrt(share))}
+		if !slices.Equal(logits(layers, nil), logits(layers, said)) {
+			t.Errorf("%d layers: the scale isn't 1/sqrt(%g)", layers, share)
 		}
 	}
 }

@@ -80,6 +80,7 @@ type engine struct {
 	gathered time.Time    // when gather was called
 	began    time.Time    // when forward did
 	yielded  time.Time    // when others were let run
+	waited   time.Time    // since when somebody waits for a place, zero while nobody does
 	pace     pace
 	attends  attends
 	price    float64 // of a pair of positions in this plan
@@ -243,26 +244,53 @@ func (e *engine) submit(ctx context.Context, s *sequence) (*Stream, error) {
 	if e.observed() {
 		s.ctx = ctx
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := e.refusal(); err != nil {
+	if err := e.admits(); err != nil {
 		return nil, err
 	}
-	// The loop moves requests to free places only between steps.
-	if n := e.waiting + len(e.arrivals); n >= e.maxQueue+e.free {
-		return nil, &Error{Code: CodeOverloaded, Err: &OverloadedError{Waiting: n, RetryAfter: e.turnover.hint(n)}}
-	}
+	// The context may be the caller's own code, so it is hooked without the lock.
 	stream, w := NewStream(ctx, e.streamBuffer, e.poke)
 	s.writer = w
 	if s.score == nil {
 		w.s.heartbeat = e.heartbeat
+	}
+	if err := e.enqueue(s); err != nil {
+		w.Finish(err)
+		return nil, err
+	}
+	return stream, nil
+}
+
+// admits is the refusal that a request would meet now.
+func (e *engine) admits() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.full()
+}
+
+// full is refusal, for a full queue too. The caller holds mu.
+func (e *engine) full() error {
+	if err := e.refusal(); err != nil {
+		return err
+	}
+	// The loop moves requests to free places only between steps.
+	if n := e.waiting + len(e.arrivals); n >= e.maxQueue+e.free {
+		return &Error{Code: CodeOverloaded, Err: &OverloadedError{Waiting: n, RetryAfter: e.turnover.hint(n)}}
+	}
+	return nil
+}
+
+func (e *engine) enqueue(s *sequence) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.full(); err != nil {
+		return err
 	}
 	e.requests++
 	s.id = e.requests
 	e.counts.queued.Add(1)
 	e.arrivals = append(e.arrivals, s)
 	e.signal()
-	return stream, nil
+	return nil
 }
 
 func (e *engine) signal() {
@@ -394,7 +422,8 @@ func (e *engine) gather() bool {
 	e.mu.Unlock()
 	now := time.Now() // no earlier than any of them
 	e.gathered = now
-	for _, s := range e.arrived {
+	for i, s := range e.arrived {
+		e.arrived[i] = nil // whatever happens, it is among the live ones
 		e.live[s] = struct{}{}
 		e.tellQueued(s)
 		if err := e.sched.Add(&s.Sequence); err != nil {
@@ -402,7 +431,6 @@ func (e *engine) gather() bool {
 			e.retire(s, now)
 		}
 	}
-	clear(e.arrived)
 	ran := len(e.sched.Running())
 	e.sched.Drop(func(r *sched.Sequence) bool {
 		ended := owner(r).writer.Ended()
@@ -415,6 +443,7 @@ func (e *engine) gather() bool {
 	e.look(now)
 	e.sched.Admit()
 	e.look(now) // at those that have a place again, too
+	e.contend(now)
 	e.endStalled(now)
 	e.mu.Lock()
 	running := len(e.sched.Running())

@@ -257,6 +257,69 @@ func testEngine(t *testing.T, shape kvcache.Shape, pages int) *engine {
 	}
 }
 
+// askingContext is a caller's own, whose methods look at the model.
+type askingContext struct {
+	context.Context
+	m *Model
+}
+
+func (c askingContext) Done() <-chan struct{} {
+	c.m.Stats()
+	_ = c.m.Ready(context.Background())
+	return c.Context.Done()
+}
+
+// TestContextMayAskTheModel: methods of a context are the caller's code, which the
+// engine doesn't call with its lock.
+func TestContextMayAskTheModel(t *testing.T) {
+	m := checked(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error)
+	go func() {
+		_, err := Generate(askingContext{ctx, m}, m, Request{Prompt: "hello", MaxTokens: 2, IgnoreEOS: true})
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the call waits for itself")
+	}
+}
+
+// TestPromptIsPriced: what is kept of a prompt is what its ids take.
+func TestPromptIsPriced(t *testing.T) {
+	m := checked(t)
+	lease := m.budget.Lease()
+	defer lease.Close()
+	before := m.budget.Used()
+	ids, err := m.prompt(t.Context(), &Request{Prompt: strings.Repeat("hello the ", 30)}, lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used, want := m.budget.Used()-before, int64(4*cap(ids)); used != want {
+		t.Errorf("%d bytes are charged for %d", used, want)
+	}
+	for code, req := range map[Code]*Request{
+		CodeContextLength:  {Prompt: strings.Repeat("hello", 10_000)},
+		CodeInvalidRequest: {},
+	} {
+		var own *Error
+		if _, err := m.prompt(t.Context(), req, lease); !errors.As(err, &own) || own.Code != code || own.Field == "" {
+			t.Errorf("%+v, want %v and a field", own, code)
+		}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	var own *Error
+	if _, err := m.prompt(ended, &Request{Prompt: "hello"}, lease); !errors.As(err, &own) || own.Code != CodeCanceled || own.Field != "" {
+		t.Errorf("a context that has ended: %+v", own)
+	}
+}
+
 // TestFaultOfTheLoop: a panic outside of a step ends all that are there, and
 // the model goes on.
 func TestFaultOfTheLoop(t *testing.T) {

@@ -20,12 +20,13 @@ import (
 )
 
 // Load maps the GGUF file at path, or all parts of a model in several files of which
-// path is one, and returns the model. The weights stay in
-// the page cache, shared with every process that maps the file; what is
-// allocated is priced in the memory budget first. ctx bounds the loading only.
+// path is one, and returns the model. The weights stay in the page cache, shared
+// with every process that maps the file; what is allocated is priced in the memory
+// budget first. ctx bounds the loading only, and is looked at between its parts.
 //
 // Errors have [CodeModelNotFound], [CodeInvalidModel], [CodeUnsupported],
-// [CodeResourceExhausted] or [CodeInvalidRequest] (for options).
+// [CodeModelChanged] (meanwhile), [CodeResourceExhausted], [CodeInvalidRequest] (for
+// options), [CodeCanceled] or [CodeDeadline].
 func Load(ctx context.Context, path string, opts ...Option) (*Model, error) {
 	o, err := newOptions(opts)
 	if err = cmp.Or(needContext(ctx), err); err != nil {
@@ -82,7 +83,7 @@ func load(ctx context.Context, h *pool.Handle, id string, o *options) (*Model, e
 			_ = made.Close() // the reason for giving up says more
 		}
 	}()
-	err := readFile(ctx, h, o.budget, func(f *gguf.File) error { return made.build(f, o) })
+	err := readFile(ctx, h, o.budget, func(f *gguf.File) error { return made.build(ctx, f, o) })
 	if err == nil && o.warmUp == WarmUpWait {
 		err = made.warming.wait(ctx, o.progress)
 	}

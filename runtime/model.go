@@ -41,7 +41,7 @@ const minBatchTokens = 256
 
 // build makes everything that the file describes. On an error the caller closes
 // the model.
-func (m *Model) build(f *gguf.File, o *options) error {
+func (m *Model) build(ctx context.Context, f *gguf.File, o *options) error {
 	spans, err := models.FirstUse(f, m.lease)
 	if err != nil {
 		return err
@@ -55,6 +55,9 @@ func (m *Model) build(f *gguf.File, o *options) error {
 		return err
 	}
 	m.vocabulary = vocabulary{tok: tok, budget: o.budget}
+	if ctx.Err() != nil {
+		return contextError(ctx)
+	}
 	limits := models.Limits{Tokens: max(minBatchTokens, o.maxSequences), Logits: o.maxSequences}
 	model, err := models.New(f, limits, m.lease)
 	if err != nil {
@@ -92,7 +95,8 @@ func clip(s string) string {
 }
 
 // Close ends what is running with [CodeClosed], waits for the engine to stop
-// and gives the memory back. It may be called more than once.
+// and gives the memory back. It may be called more than once. An error is one of
+// unmapping, with [CodeInternal].
 func (m *Model) Close() error {
 	m.closeOnce.Do(func() {
 		if m.engine != nil {
@@ -100,7 +104,7 @@ func (m *Model) Close() error {
 		} else {
 			m.warming.close()
 		}
-		m.closeErr = errors.Join(m.closeErr, m.handle.Close())
+		m.closeErr = NewError(CodeInternal, errors.Join(m.closeErr, m.handle.Close()))
 		m.lease.Close()
 	})
 	return m.closeErr
@@ -124,7 +128,7 @@ func (m *Model) Stats() Stats {
 }
 
 // Ready reports whether the model can take requests: the error that Start would
-// return if not.
+// return if not, but for a full queue, which the next moment may have room in.
 func (m *Model) Ready(context.Context) error { return m.engine.ready() }
 
 // Start implements [Generator]. The prompt is tokenized on the caller's
@@ -208,15 +212,14 @@ func (m *Model) prompt(ctx context.Context, req *Request, lease *budget.Lease) (
 	if err := rendered.Reserve(budget.Request, int64(len(text))); err != nil {
 		return nil, NewError(CodeResourceExhausted, err)
 	}
-	// A token has at least one byte of text, but for the few that are added.
-	if err := lease.ReserveItems(budget.Request, uint64(min(len(text), room)+idsAtLeast), idBytes); err != nil {
-		return nil, NewError(CodeResourceExhausted, err)
-	}
 	ids, err := m.encode(ctx, text, opt, room)
-	if err == nil && len(ids) == 0 {
+	switch own := (*Error)(nil); {
+	case err == nil && len(ids) == 0:
 		return nil, invalid(field, "the prompt has no tokens")
-	}
-	if own := (*Error)(nil); errors.As(err, &own) {
+	case err == nil:
+		// They were priced as they were made.
+		err = NewError(CodeResourceExhausted, lease.ReserveItems(budget.Request, uint64(cap(ids)), 4))
+	case errors.As(err, &own) && (own.Code == CodeContextLength || own.Code == CodeInvalidRequest):
 		own.Field = field
 	}
 	return ids, err

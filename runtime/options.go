@@ -89,7 +89,7 @@ func WithContextLength(n int) Option {
 }
 
 // WithThreads sets how many threads take part in a step. The default is
-// GOMAXPROCS, and it is never more than that.
+// GOMAXPROCS, and it is never more than that, nor than 1024.
 func WithThreads(n int) Option {
 	return func(o *options) (err error) {
 		o.threads, err = atLeastOne("threads", n, maxThreads)
@@ -330,7 +330,7 @@ func atLeastOne(what string, n, most int) (int, error) {
 func newOptions(opts []Option) (options, error) {
 	o := options{
 		memoryLimit: budget.Unlimited,
-		threads:     goruntime.GOMAXPROCS(0), maxSequences: 32, queue: 1024, weight: 1, streamBuffer: minStreamBuffer, highWater: 0.75, stallLimit: 30 * time.Second,
+		threads:     min(goruntime.GOMAXPROCS(0), maxThreads), maxSequences: 32, queue: 1024, weight: 1, streamBuffer: minStreamBuffer, highWater: 0.75, stallLimit: 30 * time.Second,
 		kvType: KVCacheF16, kvShare: 0.5, prefixIdle: 10 * time.Minute, progress: func(int64, int64) {},
 	}
 	var errs []error

@@ -42,29 +42,58 @@ func (e *engine) look(now time.Time) {
 // errStalled is what a stream ends with that nobody reads.
 var errStalled = errors.New("nobody read the stream")
 
-// endStalled ends the streams that nobody has read for stallLimit while other
-// requests wait for their place.
-func (e *engine) endStalled(now time.Time) {
-	if e.sched.Waiting() == 0 {
-		return
+// contend notes since when requests wait.
+func (e *engine) contend(now time.Time) {
+	switch {
+	case e.sched.Waiting() == 0:
+		e.waited = time.Time{}
+	case e.waited.IsZero():
+		e.waited = now
 	}
-	for _, r := range e.sched.Running() {
-		if s := owner(r); s.Stalled && now.Sub(s.stalled) >= e.stallLimit {
-			s.writer.Finish(&Error{Code: CodeClosed, Err: fmt.Errorf("%w for %v while other requests waited", errStalled, e.stallLimit)})
-			e.signal() // it is still to be dropped
+}
+
+// unread is how long a stream's reader has been behind while other requests waited
+// for its place.
+func (e *engine) unread(s *sequence, now time.Time) time.Duration {
+	if !s.Stalled || e.waited.IsZero() {
+		return 0
+	}
+	since := s.stalled
+	if e.waited.After(since) {
+		since = e.waited
+	}
+	return now.Sub(since)
+}
+
+// endStalled ends streams that nobody has read for stallLimit while other requests
+// waited for their place: as many as wait at most, those first that are unread for
+// longest.
+func (e *engine) endStalled(now time.Time) {
+	for range e.sched.Waiting() {
+		var longest *sequence
+		for _, r := range e.sched.Running() {
+			s := owner(r)
+			if e.unread(s, now) >= e.stallLimit && !s.writer.Ended() && (longest == nil || s.stalled.Before(longest.stalled)) {
+				longest = s
+			}
 		}
+		if longest == nil {
+			return
+		}
+		longest.writer.Finish(&Error{Code: CodeClosed, Err: fmt.Errorf("%w for %v while other requests waited", errStalled, e.stallLimit)})
+		e.signal() // it is still to be dropped
 	}
 }
 
 // untilStalled is how long it takes until a stream has been unread for too long,
 // false where there is none for that.
 func (e *engine) untilStalled(now time.Time) (left time.Duration, ok bool) {
-	if e.sched.Waiting() == 0 {
+	if e.waited.IsZero() {
 		return 0, false
 	}
 	for _, r := range e.sched.Running() {
 		if s := owner(r); s.Stalled {
-			if d := e.stallLimit - now.Sub(s.stalled); !ok || d < left {
+			if d := e.stallLimit - e.unread(s, now); !ok || d < left {
 				left, ok = d, true
 			}
 		}

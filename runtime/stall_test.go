@@ -88,6 +88,41 @@ func TestStalledKeepsItsPlaceInPeace(t *testing.T) {
 	})
 }
 
+// TestStalledTimeCountsWhileOthersWait: what was unread for hours in peace has its whole
+// limit when somebody comes, and a single one that waits ends a single stream, the one
+// that is unread for longest.
+func TestStalledTimeCountsWhileOthersWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := testEngine(t, kvcache.Shape{Layers: 1, Heads: 1, HeadDim: 64, Type: KVCacheF16}, 10)
+		e.sched = sched.New(e.cache, 2, nil)
+		fill := func() *sequence {
+			_, s := waits(t, e)
+			e.gather()
+			for s.writer.TrySend(Event{Kind: EventToken}) {
+			}
+			e.gather()
+			time.Sleep(time.Hour)
+			return s
+		}
+		longest, other := fill(), fill()
+		waits(t, e)
+		if took := untilEnd(e, longest); took != 30*time.Second {
+			t.Errorf("it ended after %v", took)
+		}
+		if other.writer.Ended() {
+			t.Error("two ended for one that waits")
+		}
+		e.gather()
+		if running, waiting := len(e.sched.Running()), e.sched.Waiting(); running != 2 || waiting != 0 {
+			t.Errorf("%d run, %d wait", running, waiting)
+		}
+		waits(t, e) // and the next one's wait is its own
+		if took := untilEnd(e, other); took != 30*time.Second {
+			t.Errorf("the other ended after %v", took)
+		}
+	})
+}
+
 // TestWater: the writer is told once the reader has come from the high mark down
 // to the low one, and not in between.
 func TestWater(t *testing.T) {

@@ -19,18 +19,12 @@ func (v *vocabulary) Tokenize(ctx context.Context, text string, opt TokenizeOpti
 	return v.encode(ctx, text, opt, anyNumber)
 }
 
-// A list of ids has room for half as many again, and for 64.
-const (
-	idBytes    = 6
-	idsAtLeast = 64
-)
-
 // anyNumber is a limit that isn't one.
 const anyNumber = -1
 
 // encode tokenizes text into at most limit tokens, or any number. The memory
 // is priced while it runs, the ids included; what is kept of them is the caller's
-// to price, at up to idBytes each and idsAtLeast.
+// to price.
 func (v *vocabulary) encode(ctx context.Context, text string, opt TokenizeOptions, limit int) ([]int32, error) {
 	if err := needContext(ctx); err != nil {
 		return nil, err

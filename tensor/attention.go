@@ -52,20 +52,26 @@ func (t *storeTask) Do(worker, lo, hi int) {
 				t.c.set.StoreValueQ8(kv.Q8[v:v+kv.block()], at, value, w.quantised)
 			case kv.F16 != nil:
 				t.c.set.ToF16(w.half, key)
-				for e, x := range w.half {
-					kv.F16[k+at+e*PageTokens] = kernel.NoInfinity(x)
-				}
+				storeKeyF16(kv.F16[k+at:], w.half)
 				t.c.set.ToF16(kv.F16[v+at*dim:][:dim], value)
 			default:
-				for e, x := range key {
-					if x-x != 0 {
-						x = float32(math.NaN())
-					}
-					kv.F32[k+at+e*PageTokens] = x
-				}
+				storeKeyF32(kv.F32[k+at:], key)
 				copy(kv.F32[v+at*dim:][:dim], value)
 			}
 		}
+	}
+}
+
+// storeKeyF16 makes a key's elements every PageTokens'th of dst.
+func storeKeyF16(dst, key []uint16) {
+	for i, h := range key {
+		dst[i*PageTokens] = kernel.NoInfinity(h)
+	}
+}
+
+func storeKeyF32(dst, key []float32) {
+	for i, x := range key {
+		dst[i*PageTokens] = x - (x - x) // NaN of an infinite one
 	}
 }
 

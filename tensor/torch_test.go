@@ -144,6 +144,21 @@ func TestTorchValues(t *testing.T) {
 	mustBeNear(t, "linear with bias", out, want.LinearBias, cols*8*0.25*eps)
 }
 
+// TestSoftCapOfAllLengths caps rows that can't be halved as far as threads would like it.
+func TestSoftCapOfAllLengths(t *testing.T) {
+	c, step := compute(t, 2, ActivationsInt8)
+	for _, cols := range []int{1, rowsElements, rowsElements + 1, 2*rowsElements + 2, 4*rowsElements + 3} {
+		x := make([]float32, 2*cols)
+		for i := range x {
+			x[i] = 1000
+		}
+		step(func() { c.SoftCap(x, cols, 5) })
+		if i := slices.IndexFunc(x, func(v float32) bool { return v != 5 }); i >= 0 {
+			t.Errorf("element %d of 2 rows of %d is %g", i, cols, x[i])
+		}
+	}
+}
+
 func TestTorchRope(t *testing.T) {
 	want := readTorchValues(t)
 	for _, tc := range []struct {

@@ -168,7 +168,7 @@ func TestAttention(t *testing.T) {
 
 // TestAttentionUnusual gives a query, a key that all see or a value an element that isn't
 // finite: it shows in all elements of that query, in all results, or in that element, and
-// in Q8_0 in those that share its scale. An infinite key is left to those who store it: its
+// in Q8_0 in those that share its scale; folding blocks loses none. An infinite key is left to those who store it: its
 // score may be minus infinity, whose weight is 0.
 func TestAttentionUnusual(t *testing.T) {
 	const queries, d, n = 7, 64, 70
@@ -177,6 +177,7 @@ func TestAttentionUnusual(t *testing.T) {
 		r := newRand(t)
 		for round := range 90 {
 			a := newAttention(r, queries, d, n)
+			a.folds = round%2 == 1
 			i, j, e := r.IntN(queries), a.first+r.IntN(n-a.first), r.IntN(d)
 			v := []float32{nan, inf, -inf}[round%3]
 			what, hit := "", func(query, _ int) bool { return query == i }
@@ -286,6 +287,33 @@ func TestFoldScores(t *testing.T) {
 			mustSame(t, "sums", qs.sums, want.sums)
 			mustSame(t, "factors", qs.factors, want.factors)
 			mustSame(t, "weights", qs.scores, want.scores)
+		}
+	})
+}
+
+// TestFoldFarApart folds states whose scores differ by so much that the exponential of
+// the difference is 0, or would overflow the other way round.
+func TestFoldFarApart(t *testing.T) {
+	const d = 16
+	eachSet(t, func(t *testing.T, s *Set) {
+		one := func(score, value float32) *States {
+			qs, q, key := NewQueries(1, d), make([]float32, d), make([]float32, BlockKeys*d)
+			q[0], key[0] = 1, score
+			s.Begin(qs, 0, q, 1)
+			s.AttendF32(qs, 0, 1, key, filled(d, value), 0, 1)
+			return &qs.States
+		}
+		for _, scores := range [][2]float32{{0, 200}, {200, 0}, {-200, 0}, {0, -200}, {1e30, -1e30}, {-1e30, 1e30}, {3, 3}, {7, 6}} {
+			a, b, out := one(scores[0], 1), one(scores[1], 2), make([]float32, d)
+			s.Fold(a, 0, b, 0)
+			s.End(a, 0, out)
+			w := 1 / (1 + math.Exp(float64(scores[0])-float64(scores[1]))) // of the second value
+			if want := (1 - w) + 2*w; !(math.Abs(float64(out[d-1])-want) < 16*eps*want) {
+				t.Errorf("scores %g: %g, want %g", scores, out[d-1], want)
+			}
+			if !b.empty(0) {
+				t.Errorf("scores %g: the state that was folded isn't empty", scores)
+			}
 		}
 	})
 }

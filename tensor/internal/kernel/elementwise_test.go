@@ -59,7 +59,7 @@ func TestElementwiseBits(t *testing.T) {
 		lengths = append(lengths, n)
 	}
 	if testing.Short() {
-		lengths = []int{0, 1, 7, 8, 15, 16, 17, 31, 33, 47, 64, 8192 + 19}
+		lengths = []int{0, 1, 7, 8, 15, 16, 17, 31, 33, 47, 63, 64, 65, 127, 8192 + 63}
 	}
 	eachSet(t, func(t *testing.T, s *Set) {
 		r := newRand(t)

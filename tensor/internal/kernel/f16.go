@@ -37,12 +37,11 @@ func f32to16(f float32) uint16 {
 	return sign | uint16((a-(127-15)<<23+0xfff+a>>13&1)>>13)
 }
 
-// NoInfinity makes NaN of an infinite float16 and leaves any other as it is.
+// NoInfinity makes NaN of an infinite float16 and leaves other numbers as they are.
 func NoInfinity(h uint16) uint16 {
-	if h&0x7fff == 0x7c00 {
-		h |= 0x0200
-	}
-	return h
+	// One more in the exponent carries where all of its bits are set: in NaNs, too,
+	// which that makes quiet.
+	return h | (h&0x7c00+0x0400)>>6&0x0200
 }
 
 // readF16 reads the little-endian float16 at the start of b.

@@ -88,6 +88,20 @@ func TestToF16(t *testing.T) {
 	})
 }
 
+// TestNoInfinity looks at all float16: infinities become NaN, numbers stay.
+func TestNoInfinity(t *testing.T) {
+	for i := range 1 << 16 {
+		h := uint16(i)
+		want := h
+		if h&0x7fff >= 0x7c00 { // NaNs become quiet, as all are that kernels make
+			want |= 0x200
+		}
+		if got := NoInfinity(h); got != want {
+			t.Fatalf("%#04x becomes %#04x, want %#04x", h, got, want)
+		}
+	}
+}
+
 // TestF16Lengths converts slices of every length, on memory that faults outside them.
 func TestF16Lengths(t *testing.T) {
 	eachSet(t, func(t *testing.T, s *Set) {
