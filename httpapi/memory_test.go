@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gin-gonic/gin"
 	"github.com/tidwall/gjson"
 
 	"github.com/dunlin-go/dunlin/runtime"
@@ -153,4 +154,16 @@ func TestManyStops(t *testing.T) {
 	if w := do(e, "POST", chatPath, ask(`"stop":["a"`+strings.Repeat(`,"a"`, maxStops-1)+"]")); w.Code != 200 {
 		t.Errorf("%d stop strings: %d %s", maxStops, w.Code, w.Body)
 	}
+}
+
+// TestAbortedHandler: a handler that is aborted gives back what its body took.
+func TestAbortedHandler(t *testing.T) {
+	givesBack(t)
+	e := engine(New(fake(t), WithScheduling(func(*gin.Context) (Scheduling, error) { panic(http.ErrAbortHandler) })))
+	defer func() {
+		if p := recover(); p != http.ErrAbortHandler {
+			t.Errorf("it ended with %v", p)
+		}
+	}()
+	do(e, "POST", chatPath, ask(""))
 }

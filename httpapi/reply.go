@@ -56,6 +56,7 @@ func (a *API) completion(s *surface) gin.HandlerFunc {
 		if r.frame.buf == nil {
 			r.frame.buf = make([]byte, frameBytes)
 		}
+		defer r.lease.Close() // also where done panics on
 		defer r.done()
 		if e := r.serve(); e != nil {
 			a.fail(c, e)
@@ -72,7 +73,6 @@ func (r *reply) done() {
 		}
 		r.abort(fromError(fmt.Errorf("panic: %v\n%s", p, debug.Stack())))
 	}
-	r.lease.Close()
 	clear(r.frame.events[:]) // they hold strings
 	if cap(r.frame.buf) <= frameBytesMax {
 		r.api.frames.Put(r.frame)

@@ -253,3 +253,49 @@ func TestLongTokensArePriced(t *testing.T) {
 		t.Errorf("a stream of 64 events has %d bytes", got)
 	}
 }
+
+// TestCloseGivesAllBack: also what requests have that run, wait or were dropped when
+// the model is closed, and what a model has that is refused half way.
+func TestCloseGivesAllBack(t *testing.T) {
+	before := runtime.ProcessMemory()
+	m := tiny(t, testmodel.Config{}, runtime.WithMaxSequences(1))
+	var streams []*runtime.Stream
+	for range 6 {
+		s, err := m.Start(t.Context(), runtime.Request{Prompt: "hello", MaxTokens: 400, IgnoreEOS: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams = append(streams, s)
+	}
+	if _, err := streams[0].Recv(); err != nil {
+		t.Fatal(err)
+	}
+	streams[5].Close()
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.Stats().Budget; got.Used != 0 || got.By != (runtime.BudgetStats{}).By {
+		t.Errorf("the closed model has %+v", got)
+	}
+	refused := 0
+	for limit := int64(1); limit < 1<<26; limit = limit*3/2 + 1 {
+		m, err := runtime.LoadBytes(t.Context(), testmodel.Llama(testmodel.Config{}), runtime.WithMemoryLimit(limit))
+		if err == nil {
+			err = m.Close()
+		} else if e := exhausted(t, err); e.Asked <= e.Left || !e.Own {
+			t.Errorf("with %d bytes: %+v", limit, e)
+		} else {
+			refused++
+			err = nil
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		if got := runtime.ProcessMemory(); got.Used != before.Used || got.By != before.By {
+			t.Fatalf("with %d bytes: %+v, want %+v", limit, got, before)
+		}
+	}
+	if refused < 10 {
+		t.Errorf("%d were refused", refused)
+	}
+}
