@@ -185,7 +185,9 @@ func read(t *testing.T, path string) string {
 
 // A server of many models: those that nobody asks for leave memory, and come back.
 func ExampleWithKeepAlive() {
-	runtime.SetResidentLimit(8 << 30)
+	if err := runtime.SetResidentLimit(8 << 30); err != nil {
+		log.Fatal(err)
+	}
 
 	path := filepath.Join(os.TempDir(), "example.gguf") // any model's file
 	if err := os.WriteFile(path, testmodel.Llama(testmodel.Config{}), 0o600); err != nil {

@@ -8,10 +8,9 @@ import (
 )
 
 // SetResidentLimit sets how many bytes the process should have in memory at most,
-// pages of mapped weights and all the rest together, and returns what was set
-// before; a negative number only asks. It is for the whole process, as
-// [runtime/debug.SetMemoryLimit] is; by default it is three quarters of what the
-// cgroup and the machine have.
+// pages of mapped weights and all the rest together. The first limit is three quarters
+// of what the cgroup and the machine have. Zero or less is refused with
+// [CodeInvalidRequest].
 //
 // Before a request would lift the process over it, the weights of models that
 // compute nothing are dropped from its memory, those first that were used least
@@ -19,7 +18,13 @@ import (
 // cache. Requests in flight lose nothing: a step waits until there is room for its
 // model. A model that doesn't fit at all is computed nevertheless, while no other
 // is. It works on Linux; elsewhere the limit does nothing.
-func SetResidentLimit(bytes int64) (previous int64) { return pool.SetResidentLimit(bytes) }
+func SetResidentLimit(bytes int64) error {
+	if bytes < 1 {
+		return invalid("resident_limit", "the resident limit is %d bytes, it must be above zero", bytes)
+	}
+	pool.SetResidentLimit(bytes)
+	return nil
+}
 
 // Weights are the process's mapped model files at one moment.
 type Weights = pool.Stats

@@ -22,6 +22,32 @@ import (
 	"github.com/dunlin-go/dunlin/tensor"
 )
 
+// limitResident sets the process's limit until the test ends.
+func limitResident(t *testing.T, bytes int64) {
+	t.Helper()
+	before := runtime.ReadWeights().Limit
+	if err := runtime.SetResidentLimit(bytes); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := runtime.SetResidentLimit(before); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestResidentLimitAboveZero(t *testing.T) {
+	before := runtime.ReadWeights().Limit
+	for _, bytes := range []int64{0, -1} {
+		if err := runtime.SetResidentLimit(bytes); runtime.CodeOf(err) != runtime.CodeInvalidRequest {
+			t.Errorf("%d: %v", bytes, err)
+		}
+	}
+	if after := runtime.ReadWeights().Limit; after != before || before < 1<<20 {
+		t.Errorf("the limit is %d, it was %d", after, before)
+	}
+}
+
 // weightsOf is what the pool says of the files below a directory.
 func weightsOf(dir string) (list []string) {
 	for _, m := range runtime.ReadWeights().Mappings {
@@ -164,9 +190,9 @@ func TestWaitForRoomEnds(t *testing.T) {
 	if err := other.Use(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	defer runtime.SetResidentLimit(runtime.SetResidentLimit(1)) // takes the model's weights
+	limitResident(t, 1) // takes the model's weights
 	waitFor(t, "the model's pages to go", func() bool {
-		runtime.SetResidentLimit(1)
+		limitResident(t, 1)
 		return m.Stats().WeightsResident == 0
 	})
 
@@ -269,10 +295,10 @@ func (c *crowd) run(t *testing.T) {
 	}
 	limit := c.limit
 	if limit == 0 {
-		runtime.SetResidentLimit(runtime.SetResidentLimit(-1)) // which measures
+		limitResident(t, runtime.ReadWeights().Limit) // which measures
 		limit = runtime.ReadWeights().Other + int64(c.room)*size
 	}
-	defer runtime.SetResidentLimit(runtime.SetResidentLimit(limit))
+	limitResident(t, limit)
 	before := runtime.ReadWeights()
 
 	peak, stop := watchFiles(t)

@@ -24,7 +24,9 @@ func (f *residencyFlags) apply() ([]runtime.Option, error) {
 		opts = append(opts, runtime.WithKeepAlive(*f.KeepAlive))
 	}
 	if f.ResidentLimit > 0 {
-		runtime.SetResidentLimit(int64(f.ResidentLimit))
+		if err := runtime.SetResidentLimit(int64(f.ResidentLimit)); err != nil {
+			return nil, err
+		}
 	}
 	ways := map[string]runtime.WarmUp{"background": runtime.WarmUpBackground, "wait": runtime.WarmUpWait, "none": runtime.WarmUpNone}
 	return append(opts, runtime.WithWarmUp(ways[f.WarmUp])), nil
