@@ -187,7 +187,7 @@ func TestWaitForRoomEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if err := other.Use(t.Context()); err != nil {
+	if _, err := other.Use(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	limitResident(t, 1) // takes the model's weights
@@ -212,7 +212,7 @@ func TestWaitForRoomEnds(t *testing.T) {
 	other.Done()
 	check(t, "the model when there is room", m, want, 1)
 
-	if err := other.Use(t.Context()); err != nil {
+	if _, err := other.Use(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s := wait()

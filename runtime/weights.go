@@ -19,6 +19,9 @@ func (e *engine) takeWeights(ctx context.Context) error {
 	defer cancel()
 	e.setGiveUp(cancel)
 	defer e.setGiveUp(func() {})
+	if e.abandoned() { // before that
+		return exec.ErrStopped
+	}
 	if err := e.waitForWeights(ctx, over); err != nil {
 		if e.abandoned() {
 			return exec.ErrStopped
@@ -37,10 +40,11 @@ func (e *engine) setGiveUp(f context.CancelFunc) {
 func (e *engine) waitForWeights(ctx context.Context, over bool) error {
 	if !e.handle.TryUse() {
 		e.exec.Idle()
-		if err := e.handle.Use(ctx); err != nil {
+		fresh, err := e.handle.Use(ctx)
+		if err != nil {
 			return err
 		}
-		if over && e.rewarm {
+		if fresh && over && e.rewarm {
 			e.warming.begin()
 		}
 	}

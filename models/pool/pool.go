@@ -141,15 +141,18 @@ func (h *Handle) Check() error {
 // are in use, Use waits for them or for ctx, in the order of the calls. A file
 // that would never fit is let in alone. Whoever uses one file must not wait for
 // another. After Close it is an error, [os.ErrClosed].
-func (h *Handle) Use(ctx context.Context) error {
+//
+// Fresh reports that the pages may have gone since the last use.
+func (h *Handle) Use(ctx context.Context) (fresh bool, err error) {
 	if h.maps == nil {
-		return nil
+		return false, nil
 	}
 	return h.in.enter(ctx, h)
 }
 
 // TryUse is Use where nobody has to leave, wait or map anything: where the pages have
-// been in memory since the last use. After true there is a Done.
+// been in memory since the last use, and nobody else waits for room. After true there
+// is a Done.
 func (h *Handle) TryUse() bool { return h.maps == nil || h.in.tryEnter(h) }
 
 // Done ends what Use began.

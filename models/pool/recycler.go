@@ -78,17 +78,19 @@ func (r *residency) recycle(now time.Time) time.Duration {
 	return max(next, time.Millisecond)
 }
 
-// inUse is the mapping that was used last, if that was just now. It may be too large for
-// the limit, and between two steps.
-func (r *residency) inUse(now time.Time) []*mapping {
-	if len(r.list) == 0 {
-		return nil
+// inUse are the mappings, one or those of a model's parts, that were used last, if that
+// was just now. They may be too large for the limit, and between two steps.
+func (r *residency) inUse(now time.Time) (list []*mapping) {
+	last := uint64(0)
+	for _, m := range r.list {
+		last = max(last, m.used)
 	}
-	last := slices.MaxFunc(r.list, func(a, b *mapping) int { return cmp.Compare(a.used, b.used) })
-	if now.Sub(last.usedAt) >= parkAfter {
-		return nil
+	for _, m := range r.list {
+		if m.used == last && now.Sub(m.usedAt) < parkAfter {
+			list = append(list, m)
+		}
 	}
-	return []*mapping{last}
+	return list
 }
 
 // parksIn is how long the mapping stays mapped at least.
@@ -113,7 +115,7 @@ func (r *residency) park(m *mapping) {
 	if m.state == warm {
 		r.drop([]*mapping{m})
 	}
-	if m.state != cold || !m.unused() || !slices.Contains(r.list, m) {
+	if m.state != cold || !m.unused() || m.pinned() || !slices.Contains(r.list, m) {
 		return // somebody came in between
 	}
 	if m.broken = reserve(m.bytes); m.broken == nil {

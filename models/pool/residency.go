@@ -79,6 +79,9 @@ func (r *residency) setLimit(bytes int64) (previous int64) {
 
 // open makes a handle of the mappings of some files.
 func (r *residency) open(paths []string, opts []Option) (*Handle, error) {
+	if len(paths) == 0 {
+		return nil, errors.New("no file to open")
+	}
 	h := &Handle{in: r, stats: make([]stat, len(paths))}
 	for _, o := range opts {
 		o(h)
@@ -102,15 +105,17 @@ func (r *residency) refer(path string, h *Handle) (*mapping, error) {
 	}
 	r.opening.Lock()
 	defer r.opening.Unlock()
-	if m := r.find(info, h); m != nil {
-		return m, nil
+	if m, err := r.find(info, h); m != nil || err != nil {
+		return m, err
 	}
 	m, err := newMapping(path)
 	if err != nil {
 		return nil, err
 	}
-	if known := r.find(m.info, h); known != nil { // the path was given another file meanwhile
-		return known, m.unmap()
+	known, err := r.find(m.info, h)
+	if known != nil || err != nil { // the path was given another file meanwhile
+		_ = m.unmap() // it was never used
+		return known, err
 	}
 	m.handles = append(m.handles, h)
 	r.mu.Lock()
@@ -124,16 +129,23 @@ func (r *residency) refer(path string, h *Handle) (*mapping, error) {
 	return m, nil
 }
 
-func (r *residency) find(info os.FileInfo, h *Handle) *mapping {
+// find gives a handle the mapping of a file, if there is one.
+func (r *residency) find(info os.FileInfo, h *Handle) (*mapping, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, m := range r.list {
-		if m.is(info) {
-			m.handles = append(m.handles, h)
-			return m
+		if !m.is(info) || m.broken != nil {
+			continue
 		}
+		if h.pinned { // its bytes are there without a use
+			if err := r.mapAgain(m); err != nil {
+				return nil, err
+			}
+		}
+		m.handles = append(m.handles, h)
+		return m, nil
 	}
-	return nil
+	return nil, nil
 }
 
 // close takes a handle from its mappings.
@@ -146,7 +158,9 @@ func (r *residency) close(h *Handle) error {
 		m.handles = slices.DeleteFunc(m.handles, func(o *Handle) bool { return o == h })
 		errs = append(errs, r.unmapUnused(m))
 	}
-	r.kick()
+	for _, turn := range r.waiting { // one of them may wait with this handle
+		wake(turn)
+	}
 	return errors.Join(errs...)
 }
 
@@ -187,9 +201,9 @@ func (r *residency) cool(m *mapping) {
 }
 
 // enter lets a user in, see [Handle.Use].
-func (r *residency) enter(ctx context.Context, h *Handle) error {
+func (r *residency) enter(ctx context.Context, h *Handle) (fresh bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return false, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -197,13 +211,14 @@ func (r *residency) enter(ctx context.Context, h *Handle) error {
 	for {
 		if h.closed {
 			r.quit(turn)
-			return h.gone()
+			return false, h.gone()
 		}
 		if turn == nil && len(r.waiting) == 0 || turn != nil && r.waiting[0] == turn {
 			fits, victims := r.admits(h.maps)
 			if fits {
 				r.quit(turn)
-				return r.admit(h.maps, true)
+				fresh = slices.ContainsFunc(h.maps, func(m *mapping) bool { return m.state != warm })
+				return fresh, r.admit(h.maps, true)
 			}
 			if len(victims) > 0 {
 				r.drop(victims)
@@ -222,7 +237,7 @@ func (r *residency) enter(ctx context.Context, h *Handle) error {
 		case <-ctx.Done():
 			r.mu.Lock()
 			r.quit(turn)
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 	}
 }
@@ -239,10 +254,14 @@ func (r *residency) quit(turn chan struct{}) {
 // kick has the first one who waits look again. The caller holds mu.
 func (r *residency) kick() {
 	if len(r.waiting) > 0 {
-		select {
-		case r.waiting[0] <- struct{}{}:
-		default:
-		}
+		wake(r.waiting[0])
+	}
+}
+
+func wake(turn chan struct{}) {
+	select {
+	case turn <- struct{}{}:
+	default:
 	}
 }
 
@@ -250,11 +269,13 @@ func (r *residency) kick() {
 // neither, it has to wait. The caller holds mu.
 func (r *residency) admits(set []*mapping) (fits bool, victims []*mapping) {
 	need, used := int64(0), false
-	for _, m := range set {
-		if m.busy {
+	for i, m := range set {
+		switch {
+		case m.broken != nil:
+			return true, nil // to hear of it
+		case m.busy:
 			return false, nil
-		}
-		if m.state != warm {
+		case m.state != warm && !slices.Contains(set[:i], m):
 			need += m.size
 		}
 	}
@@ -290,15 +311,8 @@ func (r *residency) victims(n int64, but []*mapping) []*mapping {
 // The caller holds mu.
 func (r *residency) admit(set []*mapping, all bool) error {
 	for _, m := range set {
-		if m.state == parked && m.broken == nil {
-			m.broken = restore(m.bytes, m.file)
-		}
-		if m.broken != nil {
-			return fmt.Errorf("map %s again: %w", m.path, m.broken)
-		}
-		if m.state == parked {
-			m.state = cold
-			r.counts.Restored++
+		if err := r.mapAgain(m); err != nil {
+			return err
 		}
 	}
 	r.clock++
@@ -315,6 +329,20 @@ func (r *residency) admit(set []*mapping, all bool) error {
 	return nil
 }
 
+// mapAgain maps what is parked. The caller holds mu.
+func (r *residency) mapAgain(m *mapping) error {
+	if m.state == parked && m.broken == nil {
+		if m.broken = restore(m.bytes, m.file); m.broken == nil {
+			m.state = cold
+			r.counts.Restored++
+		}
+	}
+	if m.broken != nil {
+		return fmt.Errorf("map %s again: %w", m.path, m.broken)
+	}
+	return nil
+}
+
 // tryEnter is enter where all is warm.
 func (r *residency) tryEnter(h *Handle) bool {
 	r.mu.Lock()
@@ -324,7 +352,7 @@ func (r *residency) tryEnter(h *Handle) bool {
 			return false
 		}
 	}
-	return !h.closed && r.admit(h.maps, true) == nil
+	return !h.closed && len(r.waiting) == 0 && r.admit(h.maps, true) == nil
 }
 
 // peek lets somebody in who uses a little of a file, see [Handle.Read]: what that

@@ -54,7 +54,7 @@ func now(r *residency) (s Stats, mappings int) {
 // read uses a file and reads all of it.
 func read(t *testing.T, h *Handle) {
 	t.Helper()
-	if err := h.Use(t.Context()); err != nil {
+	if _, err := h.Use(t.Context()); err != nil {
 		t.Error(err)
 		return
 	}
@@ -111,16 +111,16 @@ func TestUseDropsTheLeastRecentlyUsed(t *testing.T) {
 func TestUseWaitsForRoom(t *testing.T) {
 	r, h := files(t, 3, 2)
 	for _, i := range []int{0, 1} {
-		if err := h[i].Use(t.Context()); err != nil {
+		if _, err := h[i].Use(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	refused := make(chan error)
-	go func() { refused <- h[2].Use(ctx) }()
+	go func() { _, err := h[2].Use(ctx); refused <- err }()
 	waitFor(t, r, 1)
 	entered := make(chan error)
-	go func() { entered <- h[2].Use(t.Context()) }()
+	go func() { _, err := h[2].Use(t.Context()); entered <- err }()
 	waitFor(t, r, 2)
 	cancel()
 	if err := <-refused; !errors.Is(err, context.Canceled) {
@@ -297,7 +297,7 @@ func TestNothingIsTakenFromAReader(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					if err := other.Use(t.Context()); err != nil {
+					if _, err := other.Use(t.Context()); err != nil {
 						t.Error(err)
 						return
 					}
@@ -335,7 +335,7 @@ func TestNothingIsTakenFromAReader(t *testing.T) {
 // The last Close doesn't unmap what is in use.
 func TestCloseUnderAReader(t *testing.T) {
 	r, h := files(t, 1, 1)
-	if err := h[0].Use(t.Context()); err != nil {
+	if _, err := h[0].Use(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := h[0].Close(); err != nil {
@@ -348,7 +348,7 @@ func TestCloseUnderAReader(t *testing.T) {
 	if _, n := now(r); n != 0 {
 		t.Error("it is still mapped")
 	}
-	if err := h[0].Use(t.Context()); !errors.Is(err, os.ErrClosed) {
+	if _, err := h[0].Use(t.Context()); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("a use after Close: %v", err)
 	}
 	if err := h[0].Warm(t.Context(), []Span{{0, 0, testFile}}, nil); err != nil {
@@ -359,11 +359,11 @@ func TestCloseUnderAReader(t *testing.T) {
 // Somebody who waits for room when the handle goes isn't left waiting.
 func TestCloseUnderAWait(t *testing.T) {
 	r, h := files(t, 2, 1)
-	if err := h[0].Use(t.Context()); err != nil {
+	if _, err := h[0].Use(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	entered := make(chan error)
-	go func() { entered <- h[1].Use(t.Context()) }()
+	go func() { _, err := h[1].Use(t.Context()); entered <- err }()
 	waitFor(t, r, 1)
 	if err := h[1].Close(); err != nil {
 		t.Fatal(err)
@@ -378,7 +378,7 @@ func TestCloseUnderAWait(t *testing.T) {
 // Reading a little takes nothing from others, and not its own addresses either.
 func TestReadMakesNobodyLeave(t *testing.T) {
 	r, h := files(t, 2, 1)
-	if err := h[0].Use(t.Context()); err != nil {
+	if _, err := h[0].Use(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	defer h[0].Done()

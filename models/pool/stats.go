@@ -9,7 +9,7 @@ import (
 
 // Counts are what has happened to mappings so far.
 type Counts struct {
-	Dropped  int64 // whose pages were given back, to make room
+	Dropped  int64 // whose pages were given back, to make room or for being idle
 	Parked   int64 // that were unmapped, as nobody used them
 	Restored int64 // that were mapped again
 	Waited   int64 // calls of Use that waited for room
