@@ -66,6 +66,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add("", "", []byte{1, 2, 3, 255}, math.MaxInt, "e", 100.0, math.MaxInt, 1.0, uint64(math.MaxUint64), true, 20)
 	f.Add("<|im_start|>\xff\x00", "", []byte{}, -1, "\xff", math.NaN(), -1, math.Inf(1), uint64(9), false, -1)
 	f.Add("a", "b", []byte{7}, 0, "\x00", 1e-320, 1, 1e-320, uint64(3), true, 21)
+	f.Add("a", "", []byte{}, 1, "", 0.0, 0, 0.0, uint64(0), true, -5) // whose events would take nothing
 	f.Fuzz(func(t *testing.T, prompt, message string, tokens []byte, maxTokens int, stop string, temperature float64, topK int, topP float64, seed uint64, logprobs bool, top int) {
 		req := runtime.Request{
 			Prompt: prompt, MaxTokens: maxTokens, Temperature: temperature, TopK: topK, TopP: topP, Seed: &seed, Logprobs: logprobs, TopLogprobs: top,

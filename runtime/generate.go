@@ -81,7 +81,7 @@ func answerAhead(g Generator, req *Request) int64 {
 	if tokens == 0 {
 		tokens = g.Info().ContextLength
 	}
-	each := eventBytes(usualText, req.TopLogprobs)
+	each := eventBytes(usualText, min(max(req.TopLogprobs, 0), maxTopLogprobs)) // it isn't validated yet
 	return each * max(min(int64(tokens)+1, most/each), 0)
 }
 
