@@ -153,7 +153,7 @@ func newEngine(model models.Model, limits models.Limits, handle *pool.Handle, w 
 	}
 	e.evaluate = func(i int) {
 		if s := e.rows[i]; s.score == nil {
-			s.choose(e.row(i))
+			s.Choose(e.row(i))
 		} else {
 			s.score.add(s.prompt, s.Done+s.Planned-s.Rows+i-s.firstRow, e.row(i))
 		}
@@ -556,7 +556,7 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 	var err error
 	if s.score != nil {
 		ended, err = s.Done == len(s.prompt), s.score.err
-	} else if ended, err = s.accept(e.tok, now); err == nil {
+	} else if ended, err = s.accept(now); err == nil {
 		e.countToken(s)
 		e.sched.Append(&s.Sequence, s.chosen.Token)
 	}

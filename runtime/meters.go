@@ -58,7 +58,7 @@ func (e *engine) countToken(s *sequence) {
 
 // refused counts a request that was not let in, and gives its error back.
 func (e *engine) refused(err error) error {
-	e.counts.ended[outcomeOf(err)].Add(1)
+	e.counts.ended[OutcomeOf(err)].Add(1)
 	return err
 }
 

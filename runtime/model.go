@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
-	"github.com/dunlin-go/dunlin/internal/sampler"
 	"github.com/dunlin-go/dunlin/internal/sched"
 	"github.com/dunlin-go/dunlin/models"
 	"github.com/dunlin-go/dunlin/models/gguf"
@@ -152,37 +150,23 @@ func (m *Model) start(ctx context.Context, req Request) (*Stream, error) {
 	if err := m.engine.ready(); err != nil {
 		return nil, err
 	}
-	cfg := m.samplerConfig(&req)
 	s := &sequence{
-		started: start, maxTokens: req.MaxTokens, ignoreEOS: req.IgnoreEOS,
-		logprobs: req.Logprobs, topLogprobs: req.TopLogprobs, stopper: sampler.NewStopper(slices.Clone(req.Stop)),
-		sampler:  sampler.New(cfg),
-		lease:    m.budget.Lease(),
+		started: start, maxTokens: req.MaxTokens, lease: m.budget.Lease(),
 		Sequence: sched.Sequence{Tenant: strings.Clone(req.Tenant), Priority: req.Priority, Salt: req.CacheSalt},
 	}
 	var stream *Stream
-	err := NewError(CodeResourceExhausted, s.lease.Reserve(budget.Request, cfg.Bytes(m.info.Vocabulary)))
+	err := NewError(CodeResourceExhausted, s.lease.Reserve(budget.Request, AnswerBytes(&req, m.info.Vocabulary)))
 	if err == nil {
 		s.prompt, err = m.prompt(ctx, &req, s.lease)
 	}
 	if err == nil {
-		s.decoder = m.tok.StreamAfter(s.prompt, tokenizer.DecodeOptions{})
+		s.Answer = newAnswer(&req, m.tok.StreamAfter(s.prompt, tokenizer.DecodeOptions{}), m.tok.IsEndOfGeneration)
 		stream, err = m.engine.submit(ctx, s)
 	}
 	if err != nil {
 		s.lease.Close()
 	}
 	return stream, err
-}
-
-func (m *Model) samplerConfig(req *Request) sampler.Config {
-	cfg := sampler.Config{Temperature: req.Temperature, TopK: req.TopK, TopP: req.TopP}
-	if req.Seed != nil {
-		cfg.Seed = *req.Seed
-	} else {
-		cfg.Seed = rand.Uint64()
-	}
-	return cfg
 }
 
 // prompt turns a request's input into token ids and prices what it keeps.
@@ -250,7 +234,7 @@ const maxScoreTop = 1000
 
 // Score implements [Scorer].
 func (m *Model) Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*Score, error) {
-	run := &scoreRun{from: opt.From, top: opt.Top}
+	run := &scoreRun{from: opt.From, top: opt.Top, each: opt.Each}
 	s, err := m.startScore(ctx, tokens, opt, run)
 	if err != nil {
 		return nil, m.engine.refused(err)

@@ -13,7 +13,6 @@ import (
 	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/internal/sampler"
 	"github.com/dunlin-go/dunlin/internal/sched"
-	"github.com/dunlin-go/dunlin/tokenizer"
 )
 
 // sequence is one request from submission to its end. All but its stream
@@ -29,17 +28,8 @@ type sequence struct {
 	prompt   []int32
 	firstRow int // of its logits, in the step that is being run
 
-	maxTokens   int // what the request said, for Limit
-	ignoreEOS   bool
-	logprobs    bool
-	topLogprobs int
-	sampler     *sampler.Sampler
-	stopper     sampler.Stopper
-	decoder     *tokenizer.StreamDecoder
-	generated   int
-	finish      FinishReason
-	chosen      Event // the token that the step has chosen
-	chosenErr   error
+	maxTokens int // what the request said, for Limit
+	Answer
 
 	started, firstStep, firstToken, newest time.Time     // newest is that of the newest token
 	gap                                    time.Duration // between the newest token and the one before it
@@ -57,6 +47,7 @@ type sequence struct {
 // on.
 type scoreRun struct {
 	from, top int
+	each      func(at int, logits []float32) // nil for none
 	result    Score
 
 	mu  sync.Mutex // held for err inside of a step
@@ -72,42 +63,22 @@ func cacheSalt(tenant, salt string, private bool) string {
 	return strings.Clone(salt) // pages keep it for longer than the request
 }
 
-// choose takes the logits after the newest token and chooses the next one. It is
-// called inside of the step, for several sequences at once.
-func (s *sequence) choose(logits []float32) {
-	s.chosen = Event{Kind: EventToken}
-	if s.chosen.Token, s.chosenErr = s.sampler.Next(logits); s.chosenErr == nil && s.logprobs {
-		s.addLogprobs(&s.chosen, logits)
-	}
-}
-
 // accept sends the chosen token. The stream has room for two events. ended is true
 // when the answer is complete.
-func (s *sequence) accept(tok *tokenizer.Tokenizer, now time.Time) (ended bool, err error) {
-	if s.chosenErr != nil {
-		return true, NewError(CodeNumerics, s.chosenErr)
+func (s *sequence) accept(now time.Time) (ended bool, err error) {
+	ev, err := s.Accept(len(s.prompt)+s.generated+1 >= s.Limit) // MaxTokens is part of it
+	if err != nil {
+		return true, err
 	}
-	ev := s.chosen
-	id := ev.Token
-	if s.generated == 0 {
+	if s.generated == 1 {
 		s.firstToken = now
 	}
-	s.generated++
 	s.gap, s.newest = now.Sub(s.newest), now
-	if !s.ignoreEOS && tok.IsEndOfGeneration(id) {
-		s.finish = FinishStop
-	} else {
-		var stopped bool
-		if ev.Text, stopped = s.stopper.Push(s.decoder.Text(id)); stopped {
-			s.finish = FinishStop
-			s.decoder.Reset()
-		} else if len(s.prompt)+s.generated >= s.Limit { // MaxTokens is part of it
-			s.finish = FinishLength
-		}
-	}
 	s.writer.TrySend(ev)
 	if s.finish != 0 {
-		s.writer.TrySend(Event{Kind: EventFinish, Text: s.rest(), Finish: s.finish, Usage: s.usage(), Timing: s.timing()})
+		end := s.Finish()
+		end.Usage, end.Timing = s.usage(), s.timing()
+		s.writer.TrySend(end)
 	}
 	return s.finish != 0, nil
 }
@@ -130,36 +101,16 @@ func (s *sequence) timing() (t Timing) {
 
 // outcome is how it ended, with the error that its reader was given.
 func (s *sequence) outcome() (Outcome, error) {
-	err := s.writer.outcome()
+	err := s.writer.Err()
 	switch {
 	case err != nil && !errors.Is(err, io.EOF):
-		return outcomeOf(err), err
+		return OutcomeOf(err), err
 	case s.score != nil:
 		return OutcomeScored, nil
 	case s.finish == FinishLength:
 		return OutcomeLength, nil
 	}
 	return OutcomeStop, nil
-}
-
-// rest is the text that was held back, at the end of an answer.
-func (s *sequence) rest() string {
-	text, stopped := s.stopper.Push(string(s.decoder.Flush(nil)))
-	if !stopped {
-		text += s.stopper.Rest()
-	}
-	return text
-}
-
-func (s *sequence) addLogprobs(ev *Event, logits []float32) {
-	total := sampler.LogSumExp(logits)
-	ev.Logprob = float32(float64(logits[ev.Token]) - total)
-	if s.topLogprobs > 0 {
-		ev.TopLogprobs = make([]TokenLogprob, 0, s.topLogprobs)
-	}
-	for _, c := range sampler.TopK(nil, logits, s.topLogprobs) {
-		ev.TopLogprobs = append(ev.TopLogprobs, TokenLogprob{ID: c.ID, Logprob: float32(float64(c.Logit) - total)})
-	}
 }
 
 // add takes the logits after the prompt's token number at. It is called inside of the
@@ -178,6 +129,9 @@ func (r *scoreRun) evaluate(prompt []int32, at int, logits []float32) error {
 		return NewError(CodeNumerics, err)
 	}
 	r.result.Argmax[at-r.from] = best
+	if r.each != nil {
+		r.each(at, logits)
+	}
 	if at+1 < len(prompt) {
 		r.result.Logprobs[at-r.from] = float64(logits[prompt[at+1]]) - sampler.LogSumExp(logits)
 		return nil

@@ -95,9 +95,9 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("outcome_%d", uint8(o))
 }
 
-// outcomeOf is the outcome that an error stands for. A context may end with a
+// OutcomeOf is the outcome that an error of a request stands for. A context may end with a
 // cause that has any code, so it is asked for first.
-func outcomeOf(err error) Outcome {
+func OutcomeOf(err error) Outcome {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return OutcomeDeadline

@@ -145,7 +145,7 @@ func TestOutcomes(t *testing.T) {
 		OutcomeInternal:     {errors.New("x"), NewError(CodeInternal, errors.New("x"))},
 	} {
 		for _, err := range errs {
-			if got := outcomeOf(err); got != want {
+			if got := OutcomeOf(err); got != want {
 				t.Errorf("%v (%v) is %v, want %v", err, CodeOf(err), got, want)
 			}
 		}

@@ -326,8 +326,8 @@ func (w *StreamWriter) Ended() bool {
 	return w.s.err != nil
 }
 
-// outcome is what ended the stream, nil where nothing has.
-func (w *StreamWriter) outcome() error {
+// Err is what ended the stream first, io.EOF for a good end, nil where nothing has.
+func (w *StreamWriter) Err() error {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
 	return w.s.first

@@ -179,60 +179,6 @@ func (d *StreamDecoder) Reset() { d.held = d.held[:0] }
 func (d *StreamDecoder) Held() int { return len(d.held) }
 
 func (d *StreamDecoder) take(dst []byte, final bool) []byte {
-	b := d.held
-	for len(b) > 0 {
-		r, n := utf8.DecodeRune(b)
-		if r != utf8.RuneError || n > 1 {
-			dst = append(dst, b[:n]...)
-			b = b[n:]
-			continue
-		}
-		n, open := subpart(b)
-		if open && !final {
-			break
-		}
-		dst = utf8.AppendRune(dst, utf8.RuneError)
-		b = b[n:]
-	}
-	d.held = d.held[:copy(d.held, b)]
+	dst, d.held = takeUTF8(dst, d.held, final)
 	return dst
-}
-
-// subpart is the length of the longest prefix of b, which doesn't begin with a
-// character, that could begin one (at least 1); open is true where b ends there
-// and more bytes could complete it.
-func subpart(b []byte) (n int, open bool) {
-	need, low, high := 0, byte(0x80), byte(0xbf) // the range is the second byte's
-	switch c := b[0]; {
-	case c >= 0xc2 && c <= 0xdf:
-		need = 2
-	case c >= 0xe0 && c <= 0xef:
-		need = 3
-		switch c {
-		case 0xe0:
-			low = 0xa0 // below is overlong
-		case 0xed:
-			high = 0x9f // above are surrogates
-		}
-	case c >= 0xf0 && c <= 0xf4:
-		need = 4
-		switch c {
-		case 0xf0:
-			low = 0x90 // below is overlong
-		case 0xf4:
-			high = 0x8f // above is past U+10FFFF
-		}
-	default:
-		return 1, false
-	}
-	for n = 1; n < need; n++ {
-		if n == len(b) {
-			return n, true
-		}
-		if b[n] < low || b[n] > high {
-			return n, false
-		}
-		low, high = 0x80, 0xbf
-	}
-	return n, false
 }
