@@ -2,6 +2,7 @@
 
 models.py tiny DIR        a Llama of random weights with a byte-level vocabulary
 models.py convert GGUF DIR  the Hugging Face directory of a GGUF file, in float32
+models.py f16 GGUF DIR      model.gguf, the same file with its matrices in F16
 
 A directory that is there already is left alone.
 """
@@ -62,10 +63,32 @@ def convert(path, out):
     transformers.AutoTokenizer.from_pretrained(where, gguf_file=name).save_pretrained(out)
 
 
+def f16(path, out):
+    import gguf
+    import numpy
+
+    reader = gguf.GGUFReader(path)
+    os.makedirs(out, exist_ok=True)
+    writer = gguf.GGUFWriter(os.path.join(out, "model.gguf"), reader.fields["general.architecture"].contents())
+    for field in reader.fields.values():
+        if field.name == "general.architecture" or field.name.startswith("GGUF."):
+            continue
+        kind = field.types[0]
+        sub = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(field.name, field.contents(), kind, sub_type=sub)
+    for t in reader.tensors:
+        data = gguf.dequantize(t.data, t.tensor_type)
+        writer.add_tensor(t.name, data.astype(numpy.float16 if data.ndim > 1 else numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 if __name__ == "__main__":
     what, *args = sys.argv[1:]
     out = args[-1]
     if not os.path.exists(os.path.join(out, "done.json")):
-        {"tiny": tiny, "convert": convert}[what](*args)
+        {"tiny": tiny, "convert": convert, "f16": f16}[what](*args)
         with open(os.path.join(out, "done.json"), "w") as f:
             json.dump({"torch": torch.__version__, "transformers": transformers.__version__}, f)
