@@ -45,6 +45,10 @@ run: build ## Answer PROMPT="..." with the default model, which is fetched once
 	@[[ -f $$RUN_MODEL ]] || bin/dunlin pull "$$RUN_MODEL" >/dev/null
 	@bin/dunlin run "$$RUN_MODEL" "$$RUN_PROMPT"
 
+.PHONY: bridge
+bridge: ## What package cbind needs: Transformers and torch (1.7 GB, once), a library, a helper; Linux
+	scripts/bridge.sh
+
 ##@ test
 
 .PHONY: test
@@ -76,6 +80,29 @@ race: build ## The quick tests and 32 callers of the real model under the race d
 test-pool: ## More models than the resident limit has room for, for a minute: 5 GB of disk, and a C compiler
 	DUNLIN_TEST_POOL=1 $(TEST) -count=1 -v -run '^TestManyModelsForAMinute$$' ./runtime
 	CGO_ENABLED=1 DUNLIN_TEST_POOL=1 $(TEST) -race -count=1 -v -run '^TestManyModelsForAMinute$$' ./runtime
+
+# The models are made once: a tiny one, Hugging Face directories of the real ones (1.6 GB),
+# and one whose matrices torch can use where they lie.
+BRIDGE := $(or $(DUNLIN_BRIDGE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/dunlin/bridge)
+BRIDGE_MODELS := $(BRIDGE)/models
+
+.PHONY: bridge-models
+bridge-models: build bridge
+	@smollm2=$${DUNLIN_TEST_MODEL:-$$(bin/dunlin pull smollm2)}; gemma=$${DUNLIN_TEST_GEMMA:-$$(bin/dunlin pull gemma3-270m)}; \
+	make_model() { TQDM_DISABLE=1 $(BRIDGE)/venv/bin/python cbind/testdata/models.py "$$@"; }; \
+	make_model tiny $(BRIDGE_MODELS)/tiny; \
+	make_model convert $$smollm2 $(BRIDGE_MODELS)/smollm2; \
+	make_model f16 $$smollm2 $(BRIDGE_MODELS)/smollm2-f16; \
+	make_model convert $$gemma $(BRIDGE_MODELS)/gemma3
+
+.PHONY: test-bridge
+test-bridge: bridge-models ## The bridge held to plain Python, in process and isolated, with cgo, without, and under the race detector
+	@export DUNLIN_TEST_MODEL=$${DUNLIN_TEST_MODEL:-$$(bin/dunlin pull smollm2)} DUNLIN_TEST_GEMMA=$${DUNLIN_TEST_GEMMA:-$$(bin/dunlin pull gemma3-270m)}; \
+	export DUNLIN_TEST_BRIDGE=$(BRIDGE_MODELS); \
+	CGO_ENABLED=0 $(TEST) -count=1 -timeout=20m ./cbind/...; \
+	CGO_ENABLED=0 $(TEST) -count=1 -timeout=20m -run 'Bridge|Verify' ./cmd/dunlin; \
+	CGO_ENABLED=1 $(TEST) -count=1 -timeout=20m -run 'Scheme|Conformance/in_process|SameBitsAsPython/smollm2|Killed' ./cbind; \
+	CGO_ENABLED=1 $(TEST) -race -count=1 -timeout=20m -run 'Released|Errors|Many|Killed' ./cbind/...
 
 .PHONY: fuzz
 fuzz: ## Each fuzz target with COUNT inputs

@@ -8,8 +8,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/dunlin-go/dunlin/cbind"
+	"github.com/dunlin-go/dunlin/internal/budget"
 	"github.com/dunlin-go/dunlin/runtime"
 )
 
@@ -128,3 +130,9 @@ func allocated(f func()) uint64 {
 	goruntime.ReadMemStats(&after)
 	return after.TotalAlloc - before.TotalAlloc
 }
+
+// reqPurpose is what requests are priced for.
+const reqPurpose = budget.Request
+
+// addressOf is where a slice lies.
+func addressOf(ids []int32) uintptr { return uintptr(unsafe.Pointer(&ids[0])) }

@@ -48,6 +48,7 @@ type loop struct {
 	step    []*sequence
 	dropped []uint64
 	lost    int64 // of [device.Model]'s Lost
+	ran     int   // how many ran after the last gather
 
 	counts struct {
 		running, steps, prompt, completion, queued atomic.Int64
@@ -154,10 +155,17 @@ func (l *loop) gather() bool {
 	if arrived {
 		slices.SortStableFunc(l.queue, func(a, b *sequence) int { return b.priority - a.priority })
 	}
+	before := l.ran
 	l.queue = l.keep(l.queue)
 	l.running = l.keep(l.running)
 	l.lose()
 	l.endStalled(time.Now())
+	l.forget()
+	if len(l.running) < before {
+		l.kv.Close() // a lease only grows
+		l.kv = l.m.budget.Lease()
+		_ = l.cover(nil) // less than before; if others took it meanwhile, the next step tells
+	}
 	for len(l.queue) > 0 && len(l.running) < l.maxSequences {
 		s := l.queue[0]
 		if err := l.cover(s); err != nil {
@@ -171,11 +179,11 @@ func (l *loop) gather() bool {
 		}
 		l.queue = slices.Delete(l.queue, 0, 1)
 	}
-	l.forget()
 	l.mu.Lock()
 	l.waiting = len(l.queue)
 	l.mu.Unlock()
-	l.counts.running.Store(int64(len(l.running)))
+	l.ran = len(l.running)
+	l.counts.running.Store(int64(l.ran))
 	return true
 }
 
@@ -235,7 +243,6 @@ func (l *loop) forget() {
 	}
 	_ = l.m.dev.Drop(l.dropped) // if that fails, it is because they are gone
 	l.dropped = l.dropped[:0]
-	_ = l.cover(nil) // it gets less
 }
 
 // cover prices the keys and values of all that run, and of one more: torch pads each to

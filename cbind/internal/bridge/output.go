@@ -114,13 +114,16 @@ func (m *Model) Infer(ctx context.Context, in Input) (*Output, error) {
 		lease.Close()
 		return nil, coded(runtime.CodeInternal, err)
 	}
+	return newOutput(t, lease), nil
+}
+
+func newOutput(t *device.Tensor, lease *budget.Lease) *Output {
 	out := &Output{tensor: t, shape: t.Shape, inputAt: t.InputAt, lease: lease}
-	type held struct {
-		t *device.Tensor
-		l *budget.Lease
-	}
-	out.cleanup = goruntime.AddCleanup(out, func(h held) { h.t.Release(); h.l.Close() }, held{t, lease})
-	return out, nil
+	out.cleanup = goruntime.AddCleanup(out, func(t *device.Tensor) {
+		t.Release()
+		lease.Close()
+	}, t)
+	return out
 }
 
 // AsyncInfer is [Model.Infer] without waiting: the channel gets one result. If nobody

@@ -55,6 +55,7 @@ func startProcess(p *parent, mem *memory) (*process, error) {
 			c.how = err.Error()
 		}
 		close(c.exited)
+		_ = c.socket.Close() // nobody is at its other end
 	}()
 	return c, nil
 }
