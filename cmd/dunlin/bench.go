@@ -189,7 +189,7 @@ func (c *benchCmd) measureWith(ctx context.Context, threads int, work *work, rep
 
 // bench runs rounds of equal requests.
 type bench struct {
-	m      *runtime.Model
+	m      runtime.Generator
 	rng    *rand.Rand
 	repeat int
 }

@@ -7,7 +7,8 @@
 //	dunlin run smollm2 "What is a dunlin?"
 //	dunlin serve --addr 127.0.0.1:8080 smollm2
 //
-// A model is named by the path of its file or by its name in the catalogue. Only
+// A model is named by the path of its file, by its name in the catalogue or, for one that
+// Hugging Face Transformers computes, by transformers: and its directory. Only
 // pull fetches anything. `dunlin COMMAND --help` explains each command.
 //
 // # Caveats

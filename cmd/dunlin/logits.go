@@ -12,7 +12,7 @@ import (
 
 // logitsCmd shows what a model thinks of a text.
 type logitsCmd struct {
-	Model string `arg:"" help:"Path of a GGUF file, or a name of the catalogue."`
+	Model string `arg:"" help:"Path of a GGUF file, a name of the catalogue, or transformers:DIR."`
 	Text  string `arg:"" help:"The text, in which special tokens are parsed; -: standard input, byte for byte."`
 	Top   int    `default:"10" placeholder:"N" help:"How many of the likeliest next tokens to show (default: ${default})."`
 	JSON  bool   `help:"Print one JSON object."`

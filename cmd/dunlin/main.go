@@ -27,6 +27,7 @@ type commands struct {
 	Tokenize   tokenizeCmd   `cmd:"" help:"Show the tokens of a text."`
 	Logits     logitsCmd     `cmd:"" help:"Show what a model thinks of a text."`
 	Perplexity perplexityCmd `cmd:"" help:"Measure how well a model predicts a text."`
+	Verify     verifyCmd     `cmd:"" help:"Compare a model's logits with those of Hugging Face Transformers."`
 	Bench      benchCmd      `cmd:"" help:"Measure a model's speed."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
@@ -54,7 +55,11 @@ func dunlin(args []string, std *stdio) int {
 		kong.Writers(std.out, std.err),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(std),
-		kong.Vars{"default_model": hub.DefaultName, "default_temp": fmt.Sprint(defaultTemperature)},
+		kong.Vars{
+			"default_model": hub.DefaultName, "default_temp": fmt.Sprint(defaultTemperature),
+			"kl_int8": fmt.Sprint(int8Bounds.KL), "kl_f32": fmt.Sprint(f32Bounds.KL),
+			"agreement_int8": fmt.Sprint(int8Bounds.Agreement), "agreement_f32": fmt.Sprint(f32Bounds.Agreement),
+		},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 	if err != nil {

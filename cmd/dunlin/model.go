@@ -40,12 +40,21 @@ type (
 	kvCacheType string
 )
 
-// load loads the model that a path or a name of the catalogue means.
-func (f *engineFlags) load(ctx context.Context, model string, opts ...runtime.Option) (*runtime.Model, error) {
+// model is what a command runs: the native engine's, or one of Transformers.
+type model interface {
+	runtime.Generator
+	runtime.Tokenizer
+	runtime.Scorer
+	io.Closer
+}
+
+// load loads the model that a path or a name of the catalogue means, or what stands after
+// "transformers:".
+func (f *engineFlags) load(ctx context.Context, name string, opts ...runtime.Option) (model, error) {
 	if f.Threads != 0 {
 		opts = append(opts, runtime.WithThreads(f.Threads))
 	}
-	return f.modelFlags.load(ctx, model, opts...)
+	return f.modelFlags.load(ctx, name, opts...)
 }
 
 // places are how many requests run and wait, 0 for the defaults.
@@ -59,22 +68,17 @@ func places(parallel, queue int) (opts []runtime.Option) {
 	return opts
 }
 
-func (f *modelFlags) load(ctx context.Context, model string, opts ...runtime.Option) (*runtime.Model, error) {
+func (f *modelFlags) load(ctx context.Context, name string, opts ...runtime.Option) (model, error) {
 	if f.Context != 0 {
 		opts = append(opts, runtime.WithContextLength(f.Context))
 	}
 	if f.KVCache != 0 {
 		opts = append(opts, runtime.WithKVCacheBytes(int64(f.KVCache)))
 	}
-	return f.computeFlags.load(ctx, model, opts...)
+	return f.computeFlags.load(ctx, name, opts...)
 }
 
-func (f *computeFlags) load(ctx context.Context, model string, opts ...runtime.Option) (*runtime.Model, error) {
-	path, err := hub.Resolve(model)
-	if err != nil {
-		return nil, err
-	}
-	opts = append(opts, runtime.WithID(hub.ID(model)))
+func (f *computeFlags) load(ctx context.Context, name string, opts ...runtime.Option) (model, error) {
 	if f.MemoryLimit != 0 {
 		if err := runtime.SetMemoryLimit(int64(f.MemoryLimit)); err != nil {
 			return nil, err
@@ -86,9 +90,25 @@ func (f *computeFlags) load(ctx context.Context, model string, opts ...runtime.O
 	if f.KVCacheType == "q8_0" {
 		opts = append(opts, runtime.WithKVCacheType(runtime.KVCacheQ8_0))
 	}
-	m, err := runtime.Load(ctx, path, opts...)
+	open := openNative
+	if isTransformers(name) {
+		open = openTransformers
+	}
+	m, err := open(ctx, name, opts)
+	if err != nil && !errors.Is(err, hub.ErrNotFound) && !errors.Is(err, hub.ErrNotPulled) && !errors.Is(err, hub.ErrChecksum) {
+		err = fmt.Errorf("%s: %w", name, err) // those of package hub name it themselves
+	}
+	return m, err
+}
+
+func openNative(ctx context.Context, name string, opts []runtime.Option) (model, error) {
+	path, err := hub.Resolve(name)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", model, err)
+		return nil, err
+	}
+	m, err := runtime.Load(ctx, path, append(opts, runtime.WithID(hub.ID(name)))...)
+	if err != nil {
+		return nil, err // not a model that is nil
 	}
 	return m, nil
 }

@@ -28,7 +28,7 @@ const minWindow = 3
 // llama-perplexity does, so that both can be compared:
 // https://github.com/ggml-org/llama.cpp/tree/master/tools/perplexity
 type perplexityCmd struct {
-	Model   string `arg:"" help:"Path of a GGUF file, or a name of the catalogue."`
+	Model   string `arg:"" help:"Path of a GGUF file, a name of the catalogue, or transformers:DIR."`
 	File    string `arg:"" help:"File of the text, in which special tokens aren't parsed; -: standard input. A newline at its end is left out."`
 	Ctx     int    `default:"512" placeholder:"N" help:"Tokens of a window, of which the second half is scored (default: ${default})."`
 	Chunks  int    `placeholder:"N" help:"Most windows to evaluate (default: all of the text)."`

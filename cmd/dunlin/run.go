@@ -19,7 +19,7 @@ const defaultTemperature = 0.2
 
 // runCmd answers one prompt.
 type runCmd struct {
-	Model  string  `arg:"" help:"Path of a GGUF file, or a name of the catalogue."`
+	Model  string  `arg:"" help:"Path of a GGUF file, a name of the catalogue, or transformers:DIR."`
 	Prompt *string `arg:"" optional:"" help:"What to answer; standard input without it, or for -."`
 
 	Raw       bool     `help:"Continue the prompt as it is, without the model's chat template."`

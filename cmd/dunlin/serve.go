@@ -27,7 +27,7 @@ const (
 // serveCmd serves models over HTTP.
 type serveCmd struct {
 	Addr     string        `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address to listen on (default: ${default}); port 0: any that is free."`
-	Models   []string      `arg:"" name:"model" help:"Paths of GGUF files, or names of the catalogue; the first is also served as \"default\"."`
+	Models   []string      `arg:"" name:"model" help:"Paths of GGUF files, names of the catalogue, or transformers:DIR; the first is also served as \"default\"."`
 	Parallel int           `placeholder:"N" help:"Requests that a model computes at the same time (default: 32)."`
 	Queue    int           `placeholder:"N" help:"Requests that may wait for a model (default: 1024)."`
 	Grace    time.Duration `default:"10s" placeholder:"D" help:"How long running requests may go on when the server is told to stop (default: ${default})."`
