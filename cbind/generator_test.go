@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -358,7 +357,7 @@ func TestKilledChild(t *testing.T) {
 			t.Fatalf("%d children, %d before", len(pids), before)
 		}
 		for _, pid := range pids {
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			if err := kill(pid); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -452,4 +451,12 @@ func TestGGUF(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkGolden(t, "01_capital", g, v[(len(g.IDs)-1)*m.Info().Vocabulary:])
+}
+
+func kill(pid int) error {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	return p.Kill()
 }

@@ -82,8 +82,9 @@ type ScoreOptions struct {
 	From int
 	// Each, if it isn't nil, is given the logits after each token from From on, by the
 	// token's index. The slice is lent for the call. Calls come in any order and
-	// from several goroutines at once, within the generator's step: they are
-	// to be quick, and a panic in one is an error of this Score.
+	// from several goroutines at once, within the generator's step, and none
+	// comes or goes on after Score has returned: they are to be quick. A panic in
+	// one is an error of this Score.
 	Each func(at int, logits []float32)
 
 	// Priority, Tenant and CacheSalt are those of a [Request].

@@ -235,6 +235,7 @@ const maxScoreTop = 1000
 // Score implements [Scorer].
 func (m *Model) Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*Score, error) {
 	run := &scoreRun{from: opt.From, top: opt.Top, each: opt.Each}
+	defer run.end()
 	s, err := m.startScore(ctx, tokens, opt, run)
 	if err != nil {
 		return nil, m.engine.refused(err)

@@ -52,6 +52,27 @@ type scoreRun struct {
 
 	mu  sync.Mutex // held for err inside of a step
 	err error      // of some position
+
+	lending  sync.RWMutex // read-held by a call of each
+	returned bool         // Score has, so there are no more calls
+}
+
+// end waits for calls of each; there are none after it.
+func (r *scoreRun) end() {
+	r.lending.Lock()
+	r.returned = true
+	r.lending.Unlock()
+}
+
+func (r *scoreRun) lend(at int, logits []float32) {
+	if r.each == nil {
+		return
+	}
+	r.lending.RLock()
+	defer r.lending.RUnlock()
+	if !r.returned {
+		r.each(at, logits)
+	}
 }
 
 // cacheSalt joins what keeps the prefixes of requests apart. A tenant and a
@@ -129,9 +150,7 @@ func (r *scoreRun) evaluate(prompt []int32, at int, logits []float32) error {
 		return NewError(CodeNumerics, err)
 	}
 	r.result.Argmax[at-r.from] = best
-	if r.each != nil {
-		r.each(at, logits)
-	}
+	r.lend(at, logits)
 	if at+1 < len(prompt) {
 		r.result.Logprobs[at-r.from] = float64(logits[prompt[at+1]]) - sampler.LogSumExp(logits)
 		return nil

@@ -15,16 +15,25 @@ import (
 	"github.com/dunlin-go/dunlin/runtime"
 )
 
-// The types of the bridge; package cbind says what they are.
+// The types of the bridge, which package cbind has as well.
 type (
-	Model       = bridge.Model
-	Input       = bridge.Input
-	Output      = bridge.Output
-	Result      = bridge.Result
-	Option      = bridge.Option
+	// Model is a model that Transformers computes.
+	Model = bridge.Model
+	// Input is what [Model.Infer] computes.
+	Input = bridge.Input
+	// Output is a tensor in memory that the child maps as well.
+	Output = bridge.Output
+	// Result is what [Model.AsyncInfer] sends.
+	Result = bridge.Result
+	// Option changes how a model is opened.
+	Option = bridge.Option
+	// PythonError is a call that failed in Python, with the exception's class and the
+	// last line of its traceback. Find it with errors.As.
 	PythonError = device.Error
-	CrashError  = device.CrashError
-	SetupError  = device.SetupError
+	// CrashError is the death of the child.
+	CrashError = device.CrashError
+	// SetupError says what of the bridge is missing and what to run.
+	SetupError = device.SetupError
 )
 
 // ErrReleased is what a released [Output] gives.

@@ -55,6 +55,9 @@ func Conformance(t *testing.T, open func(t *testing.T) runtime.Generator) {
 		{"Dropped", testDropped},
 		{"Tokenizer", testTokenizer},
 		{"Templater", testTemplater},
+		{"Score", testScore},
+		{"ScorePanic", testScorePanic},
+		{"ScoreCancel", testScoreCancel},
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.test(t, open(t)) })
 	}

@@ -58,7 +58,7 @@ func TestNobodyTookIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out = nil //nolint:ineffassign,wastedassign // the collector is to see that it is gone
+	out = nil // the collector is to see that it is gone
 	for range 5 {
 		goruntime.GC()
 		time.Sleep(time.Millisecond)

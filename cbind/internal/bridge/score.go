@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/dunlin-go/dunlin/cbind/internal/device"
 	"github.com/dunlin-go/dunlin/internal/sampler"
 	"github.com/dunlin-go/dunlin/runtime"
 )
@@ -44,7 +45,9 @@ func (m *Model) Score(ctx context.Context, tokens []int32, opt runtime.ScoreOpti
 		}
 		score.Argmax = append(score.Argmax, best)
 		if opt.Each != nil {
-			opt.Each(at, row)
+			if _, err := device.Guarded(func() (struct{}, error) { opt.Each(at, row); return struct{}{}, nil }); err != nil {
+				return nil, err
+			}
 		}
 		if at+1 < len(tokens) {
 			score.Logprobs = append(score.Logprobs, float64(row[tokens[at+1]])-sampler.LogSumExp(row))

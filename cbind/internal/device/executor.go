@@ -110,7 +110,7 @@ func Call[T any](ctx context.Context, e *Executor, f func() (T, error), discard 
 	var err error
 	j := &job{done: make(chan struct{})}
 	j.run = func() {
-		result, err = guarded(f)
+		result, err = Guarded(f)
 		if !j.finish() && err == nil && discard != nil {
 			discard(result)
 		}
@@ -141,7 +141,7 @@ func Call[T any](ctx context.Context, e *Executor, f func() (T, error), discard 
 func Must[T any](e *Executor, f func() (T, error)) (result T, err error) {
 	j := &job{done: make(chan struct{})}
 	j.run = func() {
-		result, err = guarded(f)
+		result, err = Guarded(f)
 		j.finish()
 	}
 	select {
@@ -177,7 +177,8 @@ func (e *Executor) Post(f func()) {
 
 var errPanic = errors.New("internal error in the transformers backend")
 
-func guarded[T any](f func() (T, error)) (result T, err error) {
+// Guarded makes an error of a panic in f.
+func Guarded[T any](f func() (T, error)) (result T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%w: %v\n%s", errPanic, r, debug.Stack())
