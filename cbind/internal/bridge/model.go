@@ -1,9 +1,11 @@
 package bridge
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -143,11 +145,22 @@ func estimate(path string, o *device.Options) (int64, error) {
 	if o.DType != "float32" {
 		return size, nil
 	}
-	config, err := os.ReadFile(filepath.Join(path, "config.json"))
-	if err != nil || !strings.Contains(string(config), "float16") { // as in bfloat16
-		return size, nil // what is wrong with it Transformers tells
+	if mentions(filepath.Join(path, "config.json"), "float16") { // as in bfloat16
+		size *= 2
 	}
-	return 2 * size, nil
+	return size, nil
+}
+
+// mentions reports whether the word is in a file, of which a megabyte is read. What is
+// wrong with the file Transformers tells.
+func mentions(path, word string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 1<<20))
+	return err == nil && bytes.Contains(text, []byte(word))
 }
 
 // fileBytes is the size of a model's weights on the disk.

@@ -131,7 +131,7 @@ func newOutput(t *device.Tensor, lease *budget.Lease) *Output {
 func (m *Model) AsyncInfer(ctx context.Context, in Input) <-chan Result {
 	ch := make(chan Result, 1)
 	go func() {
-		out, err := m.Infer(ctx, in)
+		out, err := device.Guarded(func() (*Output, error) { return m.Infer(ctx, in) })
 		ch <- Result{out, err}
 	}()
 	return ch
