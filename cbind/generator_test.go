@@ -458,5 +458,6 @@ func kill(pid int) error {
 	if err != nil {
 		return err
 	}
+	defer p.Release() // it has a descriptor
 	return p.Kill()
 }
