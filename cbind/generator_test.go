@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/dunlin-go/dunlin/cbind"
+	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/internal/testmodel"
 	"github.com/dunlin-go/dunlin/runtime"
 	"github.com/dunlin-go/dunlin/runtime/runtimetest"
 )
@@ -30,7 +32,7 @@ func TestConformance(t *testing.T) {
 
 // TestScheme: importing the package is enough for runtime.Open.
 func TestScheme(t *testing.T) {
-	g, err := runtime.Open(t.Context(), "transformers:"+filepath.Join(models(t), "tiny"), runtime.WithID("small"), runtime.WithContextLength(64))
+	g, err := runtime.Open(t.Context(), "transformers:"+testmodel.Bridge(t, "tiny"), runtime.WithID("small"), runtime.WithContextLength(64))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +40,7 @@ func TestScheme(t *testing.T) {
 	if info := g.Info(); info.ID != "small" || info.ContextLength != 64 || info.Architecture != "llama" {
 		t.Errorf("the model is %+v", info)
 	}
-	_, err = runtime.Open(t.Context(), "transformers:"+filepath.Join(models(t), "tiny"), runtime.WithPinned())
+	_, err = runtime.Open(t.Context(), "transformers:"+testmodel.Bridge(t, "tiny"), runtime.WithPinned())
 	if runtime.CodeOf(err) != runtime.CodeUnsupported || !strings.Contains(err.Error(), "WithPinned") {
 		t.Errorf("an option of the native engine gave %v", err)
 	}
@@ -112,14 +114,14 @@ func TestReleased(t *testing.T) {
 
 // TestErrors: what Python says comes as one line, with a code.
 func TestErrors(t *testing.T) {
-	dir := models(t)
-	damaged := copyModel(t, filepath.Join(dir, "tiny"))
+	tiny := testmodel.Bridge(t, "tiny")
+	damaged := copyModel(t, tiny)
 	if err := os.Truncate(filepath.Join(damaged, "model.safetensors"), 1000); err != nil {
 		t.Fatal(err)
 	}
-	encoder := copyModel(t, filepath.Join(dir, "tiny"))
+	encoder := copyModel(t, tiny)
 	write(t, filepath.Join(encoder, "config.json"), `{"model_type": "t5", "is_encoder_decoder": true}`)
-	strange := copyModel(t, filepath.Join(dir, "tiny"))
+	strange := copyModel(t, tiny)
 	write(t, filepath.Join(strange, "config.json"), `{"model_type": "nobody-knows"}`)
 	garbage := filepath.Join(t.TempDir(), "garbage.gguf")
 	write(t, garbage, "GGUF and then nothing")
@@ -128,9 +130,9 @@ func TestErrors(t *testing.T) {
 			name, path string
 			code       runtime.Code
 		}{
-			{"missing", filepath.Join(dir, "nowhere"), runtime.CodeModelNotFound},
+			{"missing", testmodel.Bridge(t, "nowhere"), runtime.CodeModelNotFound},
 			{"empty directory", t.TempDir(), runtime.CodeModelNotFound},
-			{"a file", filepath.Join(dir, "tiny", "config.json"), runtime.CodeUnsupported},
+			{"a file", filepath.Join(tiny, "config.json"), runtime.CodeUnsupported},
 			{"damaged", damaged, runtime.CodeInvalidModel},
 			{"an encoder", encoder, runtime.CodeUnsupported},
 			{"unknown architecture", strange, runtime.CodeInvalidModel},
@@ -180,8 +182,7 @@ func copyModel(t *testing.T, from string) string {
 
 // TestSetup: what is missing, or of another version, says what to run.
 func TestSetup(t *testing.T) {
-	models(t)
-	path := filepath.Join(models(t), "tiny")
+	path := testmodel.Bridge(t, "tiny")
 	other := t.TempDir()
 	write(t, filepath.Join(other, "libtransformers.so"), "not a library")
 	if err := os.MkdirAll(filepath.Join(other, "venv", "bin"), 0o700); err != nil {
@@ -317,7 +318,7 @@ func waitIdle(t *testing.T, m *cbind.Model) {
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		goruntime.GC() // which releases what nobody received
 		s := m.Stats()
-		if s.Running == 0 && s.Waiting == 0 && s.Budget.By[reqPurpose] == 0 && s.KVBytes == 0 {
+		if s.Running == 0 && s.Waiting == 0 && s.Budget.By[budget.Request] == 0 && s.KVBytes == 0 {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -398,7 +399,7 @@ func TestKilledChild(t *testing.T) {
 // TestSharedWeights: torch computes with the mapped pages of a GGUF file, and gives what it
 // gives with a copy.
 func TestSharedWeights(t *testing.T) {
-	path := filepath.Join(models(t), "smollm2-f16", "model.gguf")
+	path := filepath.Join(testmodel.Bridge(t, "smollm2-f16"), "model.gguf")
 	ids := []int32{504, 3575, 282, 4649, 314}
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
@@ -434,7 +435,7 @@ func TestSharedWeights(t *testing.T) {
 
 // TestGGUF: a quantised file opens by itself.
 func TestGGUF(t *testing.T) {
-	models(t)
+	testmodel.Bridge(t, "") // or skip
 	path := os.Getenv("DUNLIN_TEST_MODEL")
 	if path == "" {
 		t.Skip("DUNLIN_TEST_MODEL is not set to the path of a model")

@@ -11,19 +11,9 @@ import (
 	"unsafe"
 
 	"github.com/dunlin-go/dunlin/cbind"
-	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/internal/testmodel"
 	"github.com/dunlin-go/dunlin/runtime"
 )
-
-// models is the directory of the bridge's test models.
-func models(t testing.TB) string {
-	t.Helper()
-	dir := os.Getenv("DUNLIN_TEST_BRIDGE")
-	if dir == "" {
-		t.Skip("DUNLIN_TEST_BRIDGE is not set: `make test-bridge` makes the bridge and its models, and sets it")
-	}
-	return dir
-}
 
 // realModels are the Hugging Face directories of the models that golden texts are of.
 var realModels = map[string]string{"smollm2": "../runtime/testdata/golden", "gemma3": "../runtime/testdata/golden/gemma"}
@@ -37,7 +27,7 @@ var ways = []struct {
 // open opens one of the models.
 func open(t testing.TB, name string, opts ...cbind.Option) *cbind.Model {
 	t.Helper()
-	return openPath(t, filepath.Join(models(t), name), opts...)
+	return openPath(t, testmodel.Bridge(t, name), opts...)
 }
 
 func openPath(t testing.TB, path string, opts ...cbind.Option) *cbind.Model {
@@ -130,9 +120,6 @@ func allocated(f func()) uint64 {
 	goruntime.ReadMemStats(&after)
 	return after.TotalAlloc - before.TotalAlloc
 }
-
-// reqPurpose is what requests are priced for.
-const reqPurpose = budget.Request
 
 // addressOf is where a slice lies.
 func addressOf(ids []int32) uintptr { return uintptr(unsafe.Pointer(&ids[0])) }

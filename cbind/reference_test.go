@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/dunlin-go/dunlin/cbind"
+	"github.com/dunlin-go/dunlin/internal/testmodel"
 	"github.com/dunlin-go/dunlin/runtime"
 )
 
@@ -50,7 +51,7 @@ func plainPython(t *testing.T, model string, texts [][]int32) []float32 {
 func TestSameBitsAsPython(t *testing.T) {
 	for name, dir := range realModels {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(models(t), name)
+			path := testmodel.Bridge(t, name)
 			all := goldens(t, dir)
 			names := slices.Sorted(maps.Keys(all))
 			var texts [][]int32

@@ -13,17 +13,9 @@ import (
 	"testing"
 
 	"github.com/tidwall/gjson"
-)
 
-// bridgeModel is one of the bridge's test models.
-func bridgeModel(t *testing.T, name string) string {
-	t.Helper()
-	dir := os.Getenv("DUNLIN_TEST_BRIDGE")
-	if dir == "" {
-		t.Skip("DUNLIN_TEST_BRIDGE is not set: `make test-bridge` makes the bridge and its models, and sets it")
-	}
-	return filepath.Join(dir, name)
-}
+	"github.com/dunlin-go/dunlin/internal/testmodel"
+)
 
 // command runs a command line in this process.
 func command(args ...string) (code int, out, errs string) {
@@ -66,7 +58,7 @@ func TestTransformersWithoutBridge(t *testing.T) {
 }
 
 func TestTransformersRun(t *testing.T) {
-	code, out, errs := command("run", "transformers:"+bridgeModel(t, "tiny"), "hello", "--greedy", "-n", "8", "--json")
+	code, out, errs := command("run", "transformers:"+testmodel.Bridge(t, "tiny"), "hello", "--greedy", "-n", "8", "--json")
 	if code != 0 || errs != "" {
 		t.Fatalf("exit code %d, stderr %q", code, errs)
 	}
@@ -82,7 +74,7 @@ func TestTransformersRun(t *testing.T) {
 // TestTransformersServe has a native model beside one of Transformers.
 func TestTransformersServe(t *testing.T) {
 	native := filepath.Join(t.TempDir(), "native.gguf")
-	c := serveCmd{Models: []string{native, "transformers:" + bridgeModel(t, "tiny") + "/."}}
+	c := serveCmd{Models: []string{native, "transformers:" + testmodel.Bridge(t, "tiny") + "/."}}
 	if err := os.WriteFile(native, tinyModel(1), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/dunlin-go/dunlin/internal/budget"
+	"github.com/dunlin-go/dunlin/internal/testmodel"
 	"github.com/dunlin-go/dunlin/models/gguf"
 	"github.com/dunlin-go/dunlin/tensor"
 )
@@ -20,7 +21,7 @@ var verifyReal = []struct{ env, reference string }{{"DUNLIN_TEST_MODEL", "smollm
 func eachVerifyReal(t *testing.T, f func(t *testing.T, model, reference string)) {
 	for _, m := range verifyReal {
 		t.Run(m.reference, func(t *testing.T) {
-			model, reference := os.Getenv(m.env), bridgeModel(t, m.reference)
+			model, reference := os.Getenv(m.env), testmodel.Bridge(t, m.reference)
 			if model == "" {
 				t.Skip(m.env + " is not set to the path of a model; `make test-bridge` sets it")
 			}

@@ -4,7 +4,8 @@
 // # Basics
 //
 // [Llama] and [Gemma3] give the bytes of a whole model: a byte-level vocabulary, a
-// chat template and a few hundred thousand weights. [Architectures] has them all.
+// chat template and a few hundred thousand weights. [Architectures] has them all. [Bridge]
+// finds those that Transformers made.
 //
 // # Caveats
 //

@@ -11,14 +11,12 @@ import (
 	"testing"
 
 	"github.com/dunlin-go/dunlin/cbind/internal/device"
+	"github.com/dunlin-go/dunlin/internal/testmodel"
 )
 
 func start(t *testing.T) (*Device, string) {
 	t.Helper()
-	dir := os.Getenv("DUNLIN_TEST_BRIDGE")
-	if dir == "" {
-		t.Skip("DUNLIN_TEST_BRIDGE is not set: `make test-bridge` makes the bridge and its models, and sets it")
-	}
+	path := testmodel.Bridge(t, "tiny")
 	paths, err := device.Find("")
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +25,7 @@ func start(t *testing.T) (*Device, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d, filepath.Join(dir, "tiny")
+	return d, path
 }
 
 // TestModelThatRaises: an exception of torch's is an error with its class, of the call

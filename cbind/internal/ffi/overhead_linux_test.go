@@ -5,7 +5,6 @@ package ffi_test
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"github.com/dunlin-go/dunlin/cbind/internal/child"
 	"github.com/dunlin-go/dunlin/cbind/internal/device"
 	"github.com/dunlin-go/dunlin/cbind/internal/ffi"
+	"github.com/dunlin-go/dunlin/internal/testmodel"
 	"github.com/dunlin-go/dunlin/runtime"
 )
 
@@ -27,11 +27,7 @@ const (
 
 func smollm2(b *testing.B) string {
 	b.Helper()
-	dir := os.Getenv("DUNLIN_TEST_BRIDGE")
-	if dir == "" {
-		b.Skip("DUNLIN_TEST_BRIDGE is not set: `make test-bridge` makes the bridge and its models, and sets it")
-	}
-	return filepath.Join(dir, "smollm2")
+	return testmodel.Bridge(b, "smollm2")
 }
 
 func text(n int) []int32 {
