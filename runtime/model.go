@@ -229,9 +229,6 @@ func (m *Model) checkScored(ids []int32, from int) error {
 	return nil
 }
 
-// maxScoreTop bounds [ScoreOptions.Top].
-const maxScoreTop = 1000
-
 // Score implements [Scorer].
 func (m *Model) Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*Score, error) {
 	run := &scoreRun{from: opt.From, top: opt.Top, each: opt.Each}
@@ -249,17 +246,10 @@ func (m *Model) Score(ctx context.Context, tokens []int32, opt ScoreOptions) (*S
 }
 
 func (m *Model) startScore(ctx context.Context, tokens []int32, opt ScoreOptions, run *scoreRun) (*Stream, error) {
-	switch {
-	case len(tokens) == 0:
-		return nil, invalid("tokens", "there are no tokens to score")
-	case len(tokens) > m.info.ContextLength:
+	if len(tokens) > m.info.ContextLength {
 		return nil, &Error{Code: CodeContextLength, Field: "tokens", Err: &ContextLengthError{Prompt: len(tokens), Limit: m.info.ContextLength}}
-	case opt.Top < 0 || opt.Top > maxScoreTop:
-		return nil, invalid("top", "top is %d, it must lie in [0, %d]", opt.Top, maxScoreTop)
-	case opt.From < 0 || opt.From >= len(tokens):
-		return nil, invalid("from", "from is %d, it must lie in [0, %d]", opt.From, len(tokens)-1)
 	}
-	if err := validScheduling(opt.Tenant, opt.CacheSalt); err != nil {
+	if err := opt.Validate(len(tokens)); err != nil {
 		return nil, err
 	}
 	if err := needContext(ctx); err != nil {

@@ -59,7 +59,7 @@ type Request struct {
 	TopLogprobs int
 }
 
-// Bounds of a request's fields.
+// Bounds of the fields of requests and scores.
 const (
 	maxStops       = 16
 	maxStopBytes   = 256
@@ -68,6 +68,7 @@ const (
 	maxMessages    = 65536
 	maxTenantBytes = 64
 	maxSaltBytes   = 64
+	maxScoreTop    = 1000
 )
 
 // Validate reports the first field that can't be used, as an [*Error] with
@@ -112,6 +113,20 @@ func (r *Request) Validate() error {
 		}
 	}
 	return validScheduling(r.Tenant, r.CacheSalt)
+}
+
+// Validate reports the first option that can't be used for so many tokens, as an [*Error]
+// with [CodeInvalidRequest]. Scorers call it; it needs no model.
+func (o *ScoreOptions) Validate(tokens int) error {
+	switch {
+	case tokens == 0:
+		return invalid("tokens", "there are no tokens to score")
+	case o.Top < 0 || o.Top > maxScoreTop:
+		return invalid("top", "top is %d, it must lie in [0, %d]", o.Top, maxScoreTop)
+	case o.From < 0 || o.From >= tokens:
+		return invalid("from", "from is %d, it must lie in [0, %d]", o.From, tokens-1)
+	}
+	return validScheduling(o.Tenant, o.CacheSalt)
 }
 
 func validScheduling(tenant, salt string) error {

@@ -9,19 +9,11 @@ import (
 	"github.com/dunlin-go/dunlin/runtime"
 )
 
-// maxScoreTop bounds [runtime.ScoreOptions.Top].
-const maxScoreTop = 1000
-
 // Score implements [runtime.Scorer] with one forward of all tokens, whose logits
 // are in memory together.
 func (m *Model) Score(ctx context.Context, tokens []int32, opt runtime.ScoreOptions) (*runtime.Score, error) {
-	switch {
-	case len(tokens) == 0:
-		return nil, invalid("tokens", "there are no tokens to score")
-	case opt.Top < 0 || opt.Top > maxScoreTop:
-		return nil, invalid("top", "top is %d, it must lie in [0, %d]", opt.Top, maxScoreTop)
-	case opt.From < 0 || opt.From >= len(tokens):
-		return nil, invalid("from", "from is %d, it must lie in [0, %d]", opt.From, len(tokens)-1)
+	if err := opt.Validate(len(tokens)); err != nil {
+		return nil, err
 	}
 	tokens = slices.Clone(tokens) // a cancelled call may still read them
 	out, err := m.Infer(ctx, Input{Tokens: tokens})
