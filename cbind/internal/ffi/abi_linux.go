@@ -11,8 +11,9 @@ import (
 	"github.com/dunlin-go/dunlin/cbind/internal/device"
 )
 
-// What follows mirrors transformers.h. All of it lies on the heap while C sees it, so
-// that a callback into Go, which may move the stack, leaves it where it is.
+// What follows mirrors transformers.h. All of it lies on the heap while C sees it: a
+// stack moves when it grows, before the call or in a callback. The functions that take
+// addresses say so by go:uintptrescapes, which holds for conversions in their arguments.
 const (
 	abiVersion = 1
 	maxDims    = 4
@@ -99,6 +100,8 @@ func loadLibrary(path string) (*library, error) {
 }
 
 // call calls a function whose last parameter is the error.
+//
+//go:uintptrescapes
 func (l *library) call(f uintptr, args ...uintptr) error {
 	r, _, _ := purego.SyscallN(f, append(args, uintptr(unsafe.Pointer(&l.err)))...)
 	status := device.Status(int32(r))

@@ -353,6 +353,8 @@ func run[T any](ctx context.Context, m *model, f func() (T, error), discard func
 }
 
 // text calls a function that gives a text, whose place is the last argument.
+//
+//go:uintptrescapes
 func (d *Device) text(f uintptr, args ...uintptr) (string, error) {
 	out := &cText{}
 	if err := d.lib.call(f, append(args, uintptr(unsafe.Pointer(out)))...); err != nil {
