@@ -211,12 +211,17 @@ func (s *stream) settle(err error, abandoned bool) {
 	}
 	s.mu.Unlock()
 	if first {
-		s.unhook()
-		s.watch.Stop()
+		s.unwatch()
 		if abandoned {
 			s.notify()
 		}
 	}
+}
+
+// unwatch lets go of what could have ended the stream.
+func (s *stream) unwatch() {
+	s.unhook()
+	s.watch.Stop()
 }
 
 func (s *stream) wake() {
@@ -256,7 +261,9 @@ func (s *stream) waitFor(room int) {
 }
 
 // TrySend appends an event if there is room and the stream hasn't ended. After
-// a refusal for lack of room, notify is called when the reader has made some.
+// a refusal for lack of room, notify is called when the reader has made some. A
+// finish event ends the stream as Finish(nil) does: a reader who closes the stream
+// at it, or a context that ends then, doesn't make less of a complete answer.
 func (w *StreamWriter) TrySend(ev Event) bool {
 	s := w.s
 	s.mu.Lock()
@@ -271,7 +278,14 @@ func (w *StreamWriter) TrySend(ev Event) bool {
 	}
 	s.ring[(s.head+s.n)%len(s.ring)] = ev
 	s.n++
+	finish := ev.Kind == EventFinish
+	if finish {
+		s.err, s.first = io.EOF, io.EOF
+	}
 	s.mu.Unlock()
+	if finish {
+		s.unwatch()
+	}
 	s.wake()
 	return true
 }

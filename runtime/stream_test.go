@@ -178,6 +178,7 @@ func TestStreamReady(t *testing.T) {
 func TestStreamEnds(t *testing.T) {
 	boom := errors.New("boom")
 	own := &runtime.Error{Code: runtime.CodeNumerics, Err: boom}
+	finishEvent := runtime.Event{Kind: runtime.EventFinish, Finish: runtime.FinishStop}
 	for _, tc := range []struct {
 		name string
 		end  func(s *runtime.Stream, w *runtime.StreamWriter, cancel context.CancelCauseFunc)
@@ -195,6 +196,17 @@ func TestStreamEnds(t *testing.T) {
 		{"cancel with a cause", func(_ *runtime.Stream, _ *runtime.StreamWriter, c context.CancelCauseFunc) { c(boom) }, 0, runtime.CodeCanceled, boom},
 		{"cancel with a cause is a cancel", func(_ *runtime.Stream, _ *runtime.StreamWriter, c context.CancelCauseFunc) { c(boom) }, 0, runtime.CodeCanceled, context.Canceled},
 		{"cancel with a cause of a code", func(_ *runtime.Stream, _ *runtime.StreamWriter, c context.CancelCauseFunc) { c(own) }, 0, runtime.CodeNumerics, own},
+		{"close at the finish event", func(s *runtime.Stream, w *runtime.StreamWriter, _ context.CancelCauseFunc) {
+			w.TrySend(finishEvent)
+			for range 3 {
+				s.Recv()
+			}
+			s.Close()
+		}, 0, 0, io.EOF},
+		{"cancel at the finish event", func(_ *runtime.Stream, w *runtime.StreamWriter, c context.CancelCauseFunc) {
+			w.TrySend(finishEvent)
+			c(boom)
+		}, 3, 0, io.EOF},
 		{"cancel after finish", func(_ *runtime.Stream, w *runtime.StreamWriter, c context.CancelCauseFunc) { w.Finish(nil); c(boom) }, 2, 0, io.EOF},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -101,9 +101,7 @@ func (r *run) loop() {
 		fin.Timing = runtime.Timing{
 			Queue: queue, TimeToFirstToken: first.Sub(r.begin), Prefill: first.Sub(r.begin) - queue, Decode: time.Since(first),
 		}
-		if r.send(fin) {
-			r.w.Finish(nil)
-		}
+		r.send(fin)
 		return
 	}
 }
