@@ -553,12 +553,14 @@ func (e *engine) deliver(s *sequence, now time.Time) {
 		return
 	}
 	var ended bool
+	var ev Event
 	var err error
 	if s.score != nil {
 		ended, err = s.Done == len(s.prompt), s.score.err
-	} else if ended, err = s.accept(now); err == nil {
-		e.countToken(s)
-		e.sched.Append(&s.Sequence, s.chosen.Token)
+	} else if ev, err = s.accept(now); err == nil {
+		e.countToken(s) // before anybody can read it
+		ended = s.send(ev)
+		e.sched.Append(&s.Sequence, ev.Token)
 	}
 	if ended || err != nil {
 		s.writer.Finish(err)

@@ -84,24 +84,30 @@ func cacheSalt(tenant, salt string, private bool) string {
 	return strings.Clone(salt) // pages keep it for longer than the request
 }
 
-// accept sends the chosen token. The stream has room for two events. ended is true
-// when the answer is complete.
-func (s *sequence) accept(now time.Time) (ended bool, err error) {
+// accept takes the chosen token into the answer.
+func (s *sequence) accept(now time.Time) (Event, error) {
 	ev, err := s.Accept(len(s.prompt)+s.generated+1 >= s.Limit) // MaxTokens is part of it
 	if err != nil {
-		return true, err
+		return Event{}, err
 	}
 	if s.generated == 1 {
 		s.firstToken = now
 	}
 	s.gap, s.newest = now.Sub(s.newest), now
+	return ev, nil
+}
+
+// send gives the reader a token, and the end after the last one; ended says that it
+// was. The stream has room for two events.
+func (s *sequence) send(ev Event) (ended bool) {
 	s.writer.TrySend(ev)
-	if s.finish != 0 {
-		end := s.Finish()
-		end.Usage, end.Timing = s.usage(), s.timing()
-		s.writer.TrySend(end)
+	if s.finish == 0 {
+		return false
 	}
-	return s.finish != 0, nil
+	end := s.Finish()
+	end.Usage, end.Timing = s.usage(), s.timing()
+	s.writer.TrySend(end)
+	return true
 }
 
 // usage is what it has taken so far.

@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/dunlin-go/dunlin/internal/testmodel"
 )
 
 func TestHistogramBounds(t *testing.T) {
@@ -147,6 +149,28 @@ func TestOutcomes(t *testing.T) {
 		for _, err := range errs {
 			if got := OutcomeOf(err); got != want {
 				t.Errorf("%v (%v) is %v, want %v", err, CodeOf(err), got, want)
+			}
+		}
+	}
+}
+
+// TestCountedBeforeSeen: whoever reads a token finds it in the model's figures.
+func TestCountedBeforeSeen(t *testing.T) {
+	m := checkedOf(t, testmodel.Llama(testmodel.Config{Seed: 1}))
+	for n := int64(0); n < 1000; {
+		s, err := m.Start(t.Context(), Request{Prompt: "hello", MaxTokens: 1, IgnoreEOS: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for ev, err := range s.All() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ev.Kind == EventToken {
+				n++
+			}
+			if s := m.Stats(); s.CompletionTokens < n || s.TimeToFirstToken.Count() < n {
+				t.Fatalf("token %d was read; counted are %d tokens, %d first ones", n, s.CompletionTokens, s.TimeToFirstToken.Count())
 			}
 		}
 	}
