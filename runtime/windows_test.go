@@ -62,8 +62,9 @@ func TestSameBitsWithoutWhatIsBehindWindows(t *testing.T) {
 			var reqs [12]Request
 			for i := range reqs {
 				length, answer := 1+rng.IntN(400), 1+rng.IntN(110)
-				if i%4 == 0 { // runs soon, and grows until others have to go
-					length, answer = 1+rng.IntN(32), 400
+				priority := rng.IntN(2)
+				if i%4 == 0 { // runs soon, beside others like it, and grows until some have to go
+					length, answer, priority = 1+rng.IntN(32), 400, 2
 				}
 				prompt := slices.Clone(common[:length])
 				for i := rng.IntN(length + 1); i < length; i++ {
@@ -72,7 +73,7 @@ func TestSameBitsWithoutWhatIsBehindWindows(t *testing.T) {
 				seed := rng.Uint64()
 				reqs[i] = Request{
 					Tokens: prompt, MaxTokens: answer, IgnoreEOS: true, Logprobs: true, TopLogprobs: 3,
-					Temperature: 0.7, Seed: &seed, Priority: rng.IntN(2), CacheSalt: string("ab"[rng.IntN(2)]),
+					Temperature: 0.7, Seed: &seed, Priority: priority, CacheSalt: string("ab"[rng.IntN(2)]),
 				}
 			}
 			var all [3][len(reqs)]*Result
