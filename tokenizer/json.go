@@ -36,9 +36,13 @@ const (
 	jsonItemBytes = 160
 )
 
-// maxComponentItems bounds the commas and brackets of a normalizer,
-// pre-tokenizer or post-processor, whose components are far larger in memory.
-const maxComponentItems = 4096
+// A comma or bracket of a normalizer, pre-tokenizer or post-processor may stand for a
+// component, which is far larger in memory than other items: componentBytes is what one
+// takes in a list that grows and in the flat copy of it.
+const (
+	maxComponentItems = 4096
+	componentBytes    = 1 << 10
+)
 
 // tokenizerJSON is the file. Parts of different kinds are read by their type.
 type tokenizerJSON struct {
@@ -102,7 +106,7 @@ type component struct {
 
 // flatten is the component of a part of the file, or those of a sequence in its
 // order.
-func flatten(name string, data json.RawMessage) ([]component, error) {
+func (v *jsonVocab) flatten(name string, data json.RawMessage) ([]component, error) {
 	if len(data) == 0 {
 		return nil, nil
 	}
@@ -112,6 +116,9 @@ func flatten(name string, data json.RawMessage) ([]component, error) {
 	}
 	if items > maxComponentItems {
 		return nil, fmt.Errorf("%w: a %s of %d items", ErrUnsupported, name, items)
+	}
+	if err := v.lease.ReserveItems(budget.Vocabulary, uint64(items), componentBytes); err != nil {
+		return nil, err
 	}
 	var c *component
 	if err := json.Unmarshal(data, &c); err != nil {
@@ -206,6 +213,7 @@ type jsonVocab struct {
 	tokens []string
 	types  []int64
 	model  modelJSON
+	lease  *budget.Lease
 }
 
 func fromJSON(data []byte, lease *budget.Lease) (*Vocab, error) {
@@ -219,7 +227,7 @@ func fromJSON(data []byte, lease *budget.Lease) (*Vocab, error) {
 		return nil, err
 	}
 	var file tokenizerJSON
-	v := &jsonVocab{Vocab: Vocab{BOS: None, EOS: None, EOT: None, EOM: None, Unknown: None, CLS: None, SEP: None, Pad: None, Mask: None}}
+	v := &jsonVocab{lease: lease, Vocab: Vocab{BOS: None, EOS: None, EOT: None, EOM: None, Unknown: None, CLS: None, SEP: None, Pad: None, Mask: None}}
 	if err := json.Unmarshal(data, &file); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrVocabulary, err)
 	}
@@ -306,14 +314,14 @@ func (v *jsonVocab) readModel(file *tokenizerJSON) error {
 			return fmt.Errorf("%w: the unknown token %s isn't in the vocabulary", ErrVocabulary, quote(*m.UnkToken))
 		}
 	}
-	normalizers, err := flatten("normalizer", file.Normalizer)
+	normalizers, err := v.flatten("normalizer", file.Normalizer)
 	if err != nil {
 		return err
 	}
 	if err := checkAdded(file.AddedTokens, normalizers); err != nil {
 		return err
 	}
-	pre, err := flatten("pre-tokenizer", file.PreTokenizer)
+	pre, err := v.flatten("pre-tokenizer", file.PreTokenizer)
 	if err != nil {
 		return err
 	}

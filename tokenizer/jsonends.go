@@ -4,7 +4,7 @@ import "fmt"
 
 // readEnds finds the tokens that are put before and after a text.
 func (v *jsonVocab) readEnds(file *tokenizerJSON) error {
-	processors, err := flatten("post-processor", file.PostProcessor)
+	processors, err := v.flatten("post-processor", file.PostProcessor)
 	if err != nil {
 		return err
 	}

@@ -22,9 +22,11 @@ func FuzzFromJSON(f *testing.F) {
 	for _, file := range refusedJSON() {
 		f.Add([]byte(file.text))
 	}
-	hostile := pricedJSON(5000)
-	for _, name := range slices.Sorted(maps.Keys(hostile)) {
-		f.Add([]byte(hostile[name]))
+	for _, size := range []int{3000, 5000, 4 * maxComponentItems * 99 / 100} { // some are refused for their items, some not
+		hostile := pricedJSON(size)
+		for _, name := range slices.Sorted(maps.Keys(hostile)) {
+			f.Add([]byte(hostile[name]))
+		}
 	}
 	compileRules()
 	f.Fuzz(func(t *testing.T, data []byte) {
