@@ -99,10 +99,10 @@ bridge-models: build bridge
 test-bridge: bridge-models ## The bridge held to plain Python, in process and isolated, with cgo, without, and under the race detector
 	@export DUNLIN_TEST_MODEL=$${DUNLIN_TEST_MODEL:-$$(bin/dunlin pull smollm2)} DUNLIN_TEST_GEMMA=$${DUNLIN_TEST_GEMMA:-$$(bin/dunlin pull gemma3-270m)}; \
 	export DUNLIN_TEST_BRIDGE=$(BRIDGE_MODELS); \
-	CGO_ENABLED=0 $(TEST) -count=1 -timeout=20m ./cbind/...; \
-	CGO_ENABLED=0 $(TEST) -count=1 -timeout=20m -run 'Transformers|Verify' ./cmd/dunlin; \
-	CGO_ENABLED=1 $(TEST) -count=1 -timeout=20m -run 'Scheme|Conformance/in_process|SameBitsAsPython/smollm2|Killed' ./cbind; \
-	CGO_ENABLED=1 $(TEST) -race -count=1 -timeout=20m -run 'Released|Errors|Many|Killed' ./cbind/...
+	CGO_ENABLED=0 $(TEST) -count=1 -timeout=30m ./cbind/...; \
+	CGO_ENABLED=0 $(TEST) -count=1 -timeout=30m -run 'Transformers|Verify' ./cmd/dunlin; \
+	CGO_ENABLED=1 $(TEST) -count=1 -timeout=30m -run 'Scheme|Conformance/in_process|SameBitsAsPython/smollm2|Killed' ./cbind; \
+	CGO_ENABLED=1 $(TEST) -race -count=1 -timeout=30m -run 'Released|Errors|Many|Killed' ./cbind/...
 
 .PHONY: fuzz
 fuzz: ## Each fuzz target with COUNT inputs
