@@ -62,7 +62,7 @@ func (c *serveCmd) Run(ctx context.Context, std *stdio) (err error) {
 func (c *serveCmd) handler(gens []runtime.Generator, logTo io.Writer) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
-	engine.Use(gin.RecoveryWithWriter(logTo))
+	engine.Use(gin.RecoveryWithWriter(logTo), logFaults(logTo))
 	api := httpapi.New(gens[0], c.options(gens)...)
 	api.Mount(engine)
 	engine.HandleMethodNotAllowed = true
@@ -70,6 +70,22 @@ func (c *serveCmd) handler(gens []runtime.Generator, logTo io.Writer) http.Handl
 	engine.NoMethod(api.MethodNotAllowed)
 	return engine
 }
+
+// logFaults prints what was wrong where clients are only given the request's id.
+func logFaults(to io.Writer) gin.HandlerFunc {
+	logger := newLogger(to)
+	return func(c *gin.Context) {
+		c.Next()
+		if c.Writer.Status() == http.StatusTooManyRequests {
+			return // under load there are many, and they say nothing new
+		}
+		for _, err := range c.Errors {
+			logger.Print(strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+	}
+}
+
+func newLogger(to io.Writer) *log.Logger { return log.New(to, "dunlin: ", log.LstdFlags) }
 
 // options gives the API all models, each also under the other names that the
 // catalogue has for it.
@@ -126,7 +142,7 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler, gra
 		BaseContext:       func(net.Listener) context.Context { return requests },
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
-		ErrorLog:          log.New(logTo, "dunlin: ", log.LstdFlags),
+		ErrorLog:          newLogger(logTo),
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(listener) }()

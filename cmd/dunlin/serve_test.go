@@ -7,11 +7,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidwall/gjson"
 
 	"github.com/dunlin-go/dunlin/internal/testmodel"
 	"github.com/dunlin-go/dunlin/models/hub"
@@ -106,5 +109,45 @@ func TestServeNames(t *testing.T) {
 	c.Models[1] = filepath.Join(dir, "b/m.gguf")
 	if _, _, err := c.loadAll(t.Context()); err == nil || !strings.Contains(err.Error(), "both called m") {
 		t.Errorf("two models of one name: %v", err)
+	}
+}
+
+// TestServeLogsFaults: the id that a client was given leads to what went wrong.
+func TestServeLogsFaults(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.gguf")
+	if err := os.WriteFile(path, tinyModel(1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := serveCmd{Models: []string{path}}
+	gens, all, err := c.loadAll(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logged bytes.Buffer
+	handler := c.handler(gens, &logged)
+	ask := func(body string) (status int, answer string) {
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/chat/completions", strings.NewReader(body))
+		req.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, req)
+		return w.Code, w.Body.String()
+	}
+	const body = `{"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}`
+	for body, want := range map[string]int{body: http.StatusOK, `{"model": "m", "messages": []}`: http.StatusBadRequest} {
+		if status, answer := ask(body); status != want || logged.Len() > 0 {
+			t.Errorf("status %d, want %d: %s, logged %q", status, want, answer, &logged)
+		}
+	}
+	if err := all.Close(); err != nil {
+		t.Fatal(err)
+	}
+	status, answer := ask(body)
+	_, id, _ := strings.Cut(gjson.Get(answer, "error.message").String(), "(request id ")
+	id = strings.TrimSuffix(id, ")")
+	if status != http.StatusServiceUnavailable || len(id) < 8 || !strings.Contains(logged.String(), id+": ") || !strings.Contains(logged.String(), "closed") {
+		t.Errorf("status %d, %s, logged %q", status, answer, &logged)
+	}
+	if n := strings.Count(logged.String(), "\n"); n != 1 {
+		t.Errorf("%d lines: %q", n, &logged)
 	}
 }
